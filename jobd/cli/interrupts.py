@@ -1,0 +1,56 @@
+"""Ctrl-C and its relatives, counted instead of thrown.
+
+A KeyboardInterrupt lands between any two instructions, also in the middle of a transaction or of a line on the
+screen. While something runs that wants to end in order, signals only write a byte to a pipe that the loop waits on.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, Self
+
+if TYPE_CHECKING:
+    from types import FrameType, TracebackType
+
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interrupts:
+    """Within the context ``count`` says how often the user asked to stop."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._former: dict[int, Any] = {}
+        self._reader, self._writer = -1, -1
+
+    def __enter__(self) -> Self:
+        """Take the signals over."""
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
+        os.set_blocking(self._reader, False)
+        for number in _SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup means it
+                self._former[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give the signals back."""
+        for number, former in self._former.items():
+            signal.signal(number, former)
+        os.close(self._reader)
+        os.close(self._writer)
+
+    def pause(self, seconds: float) -> None:
+        """Wait, or less where a signal comes."""
+        if select.select([self._reader], [], [], seconds)[0]:
+            os.read(self._reader, 64)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the shape of a signal handler
+        self.count += 1
+        with suppress(OSError):  # the pipe is full of what nobody has read yet: it wakes all the same
+            os.write(self._writer, b"!")

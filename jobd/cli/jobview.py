@@ -1,0 +1,271 @@
+"""A job as people read it: pure functions from its record (the dict of ``job.json()``) to lines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from jobd.cli import times
+from jobd.cli.screen import Cell, bar
+from jobd.cli.text import cut, escape, pad, width
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Callable, Iterable, Sequence
+
+    from jobd.cli.screen import Screen
+
+    Record = dict[str, Any]
+    # Makes a line to type out of a verb and its arguments: `errors 7` becomes `jobd --db x errors 7`.
+    Command = Callable[[str], str]
+
+GLYPHS: Final = {
+    "queued": ("·", ""),
+    "running": ("▶", "cyan"),
+    "waiting": ("⧖", "blue"),
+    "completed": ("✔", "green"),
+    "failed": ("✗", "red"),
+    "skipped": ("↷", "dim"),
+    "cancelled": ("⊘", "yellow"),
+}
+OPEN: Final = ("queued", "running")
+
+
+def mark(status: str) -> str:
+    """Return the glyph and the word of a status."""
+    return f"{GLYPHS[status][0]} {status}"
+
+
+def alive(job: Record) -> bool:
+    """Say whether a live daemon owns the file."""
+    return bool((job["daemon"] or {}).get("alive"))
+
+
+def nobody_runs(job: Record) -> bool:
+    """Say whether the job is open while nobody alive will run it."""
+    return job["status"] in OPEN and (not alive(job) or job["health"] == "unknown_task")
+
+
+def state(job: Record) -> tuple[str, str]:
+    """Return what a row says of the job, glyph and words, and the colour.
+
+    What keeps a job from running comes before its status: a row that said "running" alone while nobody runs it would
+    not be true.
+    """
+    status, health = job["status"], job["health"]
+    if health == "submitting":
+        return "… submitting", "dim"
+    if status in OPEN and not alive(job):
+        return "! nobody runs it", "yellow"
+    if status in OPEN and health == "unknown_task":
+        return "! unknown task", "yellow"
+    if health in {"paused", "stalled", "orphaned"} and status in OPEN:
+        return {
+            "paused": ("‖ paused", "blue"),
+            "stalled": ("! stalled", "yellow"),
+            "orphaned": ("! orphaned", "yellow"),
+        }[health]
+    if status == "completed" and job["warnings"]:
+        return "✔ with warnings", "yellow"
+    return mark(status), GLYPHS[status][1]
+
+
+def settled(job: Record) -> int:
+    """Return how many items have ended."""
+    counts = job["counts"]
+    return int(counts["total"] - counts["queued"] - counts["running"] - counts["waiting"])
+
+
+def percent(job: Record) -> str:
+    """Return the progress, or a dash where there are no items."""
+    return "-" if job["progress_percent"] is None else f"{job['progress_percent']}%"
+
+
+def rate(job: Record) -> str:
+    """Return the items a second, or a dash."""
+    pace = job["rate_per_second"]
+    return "-" if pace is None else f"{pace:,.0f}/s" if pace >= 10 else f"{pace:.2g}/s"
+
+
+def list_rows(jobs: Iterable[Record], columns: int) -> tuple[list[str], list[list[Cell]]]:
+    """Return the header and the cells of the table of jobs; narrow screens get a shorter bar."""
+    bars = 8 if columns >= 100 else 4
+    header = ["ID", "TASK", "STATUS", "COMPLETED", "FAILED", "ITEMS", "PROGRESS", "RATE", "AGE"]
+    rows = []
+    for job in jobs:
+        counts = job["counts"]
+        words, colour = state(job)
+        share = (job["progress_percent"] or 0) / 100
+        rows.append(
+            [
+                Cell(str(job["id"]), right=True),
+                Cell(cut(escape(job["task"]), 24)),
+                Cell(words, colour),
+                Cell(f"{counts['completed']:,}", right=True),
+                Cell(f"{counts['failed']:,}", "red" if counts["failed"] else "", right=True),
+                Cell(f"{counts['total']:,}", right=True),
+                Cell(bar(bars, share) + f"{percent(job):>4}", right=True),
+                Cell(rate(job) if job["status"] == "running" else "-", right=True),
+                Cell(times.age(job["age_seconds"]), right=True),
+            ]
+        )
+    return header, rows
+
+
+def strip(job: Record, columns: int, screen: Screen) -> str:
+    """Return the job's items as one bar, each status with its share; what exists shows, however few."""
+    counts = job["counts"]
+    if not counts["total"]:
+        return ""
+    cells = {
+        "completed": "█",
+        "skipped": "↷",
+        "failed": "✗",
+        "cancelled": "⊘",
+        "waiting": "⧖",
+        "running": "▶",
+        "queued": "░",
+    }
+    shares = {name: counts[name] * columns / counts["total"] for name in cells}
+    lengths = {name: max(1, int(share)) if share else 0 for name, share in shares.items()}
+    while sum(lengths.values()) > columns:
+        lengths[max(lengths, key=lambda name: lengths[name])] -= 1
+    for name in sorted(cells, key=lambda name: shares[name] - lengths[name], reverse=True)[
+        : columns - sum(lengths.values())
+    ]:
+        lengths[name] += 1
+    return "".join(screen.paint(cells[name] * lengths[name], GLYPHS[name][1] or "dim") for name in cells)
+
+
+def counted(job: Record, screen: Screen, *, always: Sequence[str] = ("completed", "failed")) -> str:
+    """Return the counts as glyph, word and number; of what is zero only ``always`` is said."""
+    counts = job["counts"]
+    parts = [
+        screen.paint(f"{mark(name)} {counts[name]:,}", GLYPHS[name][1] if counts[name] else "dim")
+        for name in ("completed", "failed", "skipped", "cancelled", "running", "waiting", "queued")
+        if counts[name] or name in always
+    ]
+    return "   ".join(parts)
+
+
+def show(
+    job: Record, events: list[Record], errors: list[Record], screen: Screen, *, now: dt.datetime, command: Command
+) -> list[str]:
+    """Return the page of one job."""
+    columns = min(screen.columns, 120)
+    name = f"job {job['id']}  {escape(job['task'])}" + (f"  ={escape(job['key'])}" if job["key"] else "")
+    lines = [_headline(name, job, screen, columns), *_wrapped(_when(job, now), columns)]
+    lines += [f"  {line}" for line in trouble(job, screen, command)]
+    if job["counts"]["total"]:
+        lines += ["  " + strip(job, min(columns - 4, 72), screen), "  " + counted(job, screen)]
+    else:
+        lines.append("  no items")
+    if job["last_error"] and not errors:
+        lines.append(screen.paint(f"  ✗ {escape(job['last_error'])}", "red"))
+    if errors:
+        lines += _errors(job, errors, screen, now=now, command=command)
+    if events:
+        lines.append(screen.paint("  HISTORY  ", "dim") + " · ".join(_event(event, now) for event in events[-4:]))
+    return lines
+
+
+def _headline(name: str, job: Record, screen: Screen, columns: int) -> str:
+    words, colour = state(job)
+    said = f"{words.split()[0]} {escape(job['status_description'])}"
+    parts = [] if job["progress_percent"] is None else [percent(job)]
+    if job["eta_seconds"] is not None and not nobody_runs(job):
+        parts.append(f"ETA {times.clock(job['eta_seconds'])}")
+    room = columns - min(width(name), columns // 3) - 2 - sum(width(part) + 2 for part in parts)
+    if width(said) > room:
+        said = cut(said.partition(":")[0], room)
+    right = "  ".join([said, *parts])
+    name = cut(name, max(10, columns - width(right) - 2))
+    gap = max(2, min(columns, 76) - width(name) - width(right))
+    return screen.paint(name, "bold") + " " * gap + screen.paint(right, colour)
+
+
+def _wrapped(parts: list[str], columns: int) -> list[str]:
+    """Return the parts on as few lines as they fit, none of them cut in two."""
+    lines: list[str] = []
+    for part in parts:
+        if lines and width(lines[-1]) + 3 + width(part) <= columns:
+            lines[-1] += " · " + part
+        else:
+            lines.append("  " + part)
+    return lines
+
+
+def _when(job: Record, now: dt.datetime) -> list[str]:
+    parts = [f"for {times.age(job['in_status_seconds'])}"]
+    parts += [
+        f"{label} {times.short(job[name], now)}"
+        for name, label in (("created_at", "created"), ("started_at", "started"), ("completed_at", "ended"))
+        if job[name] and not (name == "created_at" and job["started_at"])
+    ]
+    if job["timeout_at"] and job["status"] in OPEN and alive(job):
+        parts.append(f"timeout {times.short(job['timeout_at'], now)}")
+    parts[-1] += f" {times.zone(now)}"
+    daemon = job["daemon"]
+    if daemon and daemon.get("alive"):
+        beat = daemon.get("heartbeat_at")
+        ago = f", beat {max(0.0, (now - times.parse(beat)).total_seconds()):.1f} s ago" if beat else ""
+        parts.append(f"daemon pid {daemon['pid']}{ago}")
+    return parts
+
+
+def trouble(job: Record, screen: Screen, command: Command) -> list[str]:
+    """Return the warnings of a job, and what to type where it does not run."""
+    lines = [screen.paint(f"warning: {escape(warning)}", "yellow") for warning in job["warnings"]]
+    if job["status"] not in OPEN or job["health"] in {"submitting", "paused"}:
+        return lines
+    if job["counts"]["running"] and not alive(job):
+        lines.append(f"hint: {command('recover --check-only')}    (a daemon that starts recovers by itself)")
+    elif nobody_runs(job):
+        lines.append(f"hint: {go_on(job, command)}")
+    elif job["health"] == "stalled":
+        number = job["id"]
+        lines.append(f"hint: {command(f'items {number} --status running')}")
+    return lines
+
+
+def go_on(job: Record, command: Command) -> str:
+    """Return the line that makes an open job run: what its submitter typed, where that is known."""
+    target = job.get("target")
+    if target and ":" in target:
+        return command(f"run {shell_word(target)} --job {job['id']}")
+    return f"{command('start')}    (the program that registers {escape(job['task'])})"
+
+
+def shell_word(words: str) -> str:
+    """Quote for a shell what is offered for copying; where that takes an escape, it is no longer what was meant."""
+    import shlex
+
+    return shlex.quote(escape(words))
+
+
+def _errors(job: Record, errors: list[Record], screen: Screen, *, now: dt.datetime, command: Command) -> list[str]:
+    number, columns = job["id"], min(screen.columns, 120)
+    title = f"  ERRORS ({command(f'errors {number}')})"
+    room = max(10, columns - 4 - 20)
+    lines = [screen.paint(pad(title, room + 4) + "FIRST    LAST", "dim")]
+    for group in errors[:5]:
+        words = pad(f"✗ ×{group['count']:,}  {error_text(group)}", room)
+        span = f"{times.short(group['first_at'], now)} {times.short(group['last_at'], now)}"
+        lines.append(f"  {screen.paint(words, 'red')}  {span}")
+    if len(errors) > 5:
+        lines.append(f"  and {len(errors) - 5} more")
+    return lines
+
+
+def error_text(record: Record) -> str:
+    """Return an error's type and message, on one line, the type once."""
+    kind, message = record.get("error_type"), record.get("error")
+    if not kind:
+        return escape(message or "")
+    if not message or message == kind:
+        return escape(kind)
+    return escape(message if message.startswith(f"{kind}:") else f"{kind}: {message}")
+
+
+def _event(event: Record, now: dt.datetime) -> str:
+    by = f" by {escape(event['actor'])}" if event["actor"] else ""
+    return f"{times.short(event['at'], now)} {escape(event['to_status'] or event['name'])}{by}"

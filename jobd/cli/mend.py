@@ -1,0 +1,106 @@
+"""`recover` and `doctor`: what a crash left, and whether everything is as it must be."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from jobd.cli import times
+from jobd.cli.look import now
+from jobd.cli.output import Output, shape_options
+from jobd.cli.screen import Cell
+from jobd.cli.text import cut, escape
+from jobd.cli.verb import pass_session, verb
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jobd.cli.output import Record
+    from jobd.cli.screen import Screen
+    from jobd.cli.session import Session
+    from jobd.maintenance.report import Change
+
+FOUND_WORK: Final = 10
+CHANGE_FIELDS: Final = ["job_id", "item_id", "key", "from_status", "to_status", "evidence"]
+CHECK_FIELDS: Final = ["name", "level", "text", "hint"]
+_LEVELS: Final = {"ok": ("✔", "green"), "warning": ("!", "yellow"), "broken": ("✗", "red")}
+
+
+@verb(examples=("jobd recover --check-only", "jobd recover"))
+@click.option("--check-only", is_flag=True, help="Change nothing; leave with 10 where there is something to do.")
+@shape_options()
+@pass_session
+def recover(session: Session, *, check_only: bool, as_json: bool) -> int:
+    """Settle the running items that nobody runs, each by its evidence."""
+    output = Output(session, as_json=as_json)
+    report = session.app.recover(check_only=check_only)
+    changes = report.changes
+    if as_json:
+        output.document(report.json())
+    else:
+        records = [change.json() for change in changes]
+        output.many(records, lambda screen, _: _changes(screen, changes, check_only=check_only), CHANGE_FIELDS)
+    if output.human or not as_json:
+        session.say(_verdict(session, len(changes), check_only=check_only))
+    return FOUND_WORK if check_only and changes else 0
+
+
+def _verdict(session: Session, count: int, *, check_only: bool) -> str:
+    if not count:
+        return "nothing to recover: nobody's items are running without a daemon"
+    if check_only:
+        return f"Nothing was changed. Do it: {session.line('recover')}   (jobd start does the same)"
+    return f"recovered {count:,} item{'' if count == 1 else 's'}"
+
+
+def _changes(screen: Screen, changes: Sequence[Change], *, check_only: bool) -> None:
+    from jobd.store.views import iso
+
+    present = now()
+    screen.table(
+        ["ITEM", f"SINCE ({times.zone(present)})", "ATTEMPT", "EVIDENCE", "WOULD BECOME" if check_only else "BECAME"],
+        [
+            [
+                Cell(
+                    f"job {change.job_id}" if change.key is None else f"{change.job_id}:{cut(escape(change.key), 48)}"
+                ),
+                Cell(times.short(iso(change.since), present)),
+                Cell(str(change.attempt or "-"), right=True),
+                Cell(escape(change.evidence)),
+                Cell(change.to_status),
+            ]
+            for change in changes
+        ],
+        stretch=0,
+    )
+
+
+@verb(examples=("jobd doctor", "jobd doctor --json | jq '.checks[] | select(.level != \"ok\")'"))
+@shape_options()
+@pass_session
+def doctor(session: Session, *, as_json: bool) -> int:
+    """Check versions, file system, lock and WAL, and every invariant: warnings leave 0, a broken invariant 1."""
+    output = Output(session, as_json=as_json)
+    found = session.app.doctor()
+    record: dict[str, Any] = found.json()
+    if as_json:
+        output.document(record)
+        return int(found.exit_code)
+    output.many(record["checks"], _checks, CHECK_FIELDS)
+    broken = sum(check["level"] == "broken" for check in record["checks"])
+    warnings = sum(check["level"] == "warning" for check in record["checks"])
+    verdict = f"{broken} broken" if broken else "healthy"
+    if warnings:
+        verdict += f", {warnings} warning{'' if warnings == 1 else 's'}"
+    session.say(f"{verdict}: {escape(str(session.app.path))}", "red" if broken else "")
+    return int(found.exit_code)
+
+
+def _checks(screen: Screen, checks: list[Record]) -> None:
+    room = max((len(check["name"]) for check in checks), default=0)
+    for check in checks:
+        glyph, colour = _LEVELS[check["level"]]
+        screen.sentence(f"  {screen.paint(glyph, colour)} {escape(check['name']):<{room}}  {escape(check['text'])}")
+        if check.get("hint"):
+            screen.sentence(f"    {'':<{room}}hint: {escape(check['hint'])}")

@@ -1,0 +1,65 @@
+"""`start`: the daemon in the foreground."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from jobd.cli.jobview import OPEN
+from jobd.cli.text import escape
+from jobd.cli.verb import pass_session, verb
+from jobd.config import SETTINGS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jobd.cli.session import Session
+
+_MANY = 1_000
+
+
+def _settings(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add an option for each setting; its help says the variable and the default."""
+    for setting in reversed(SETTINGS):
+        function = click.option(
+            f"--{setting.name.replace('_', '-')}",
+            setting.name,
+            metavar=setting.unit.upper().replace(" OR ", "|"),
+            help=f"{setting.help}  [{setting.variable}; {setting.default}]",
+        )(function)
+    return function
+
+
+@verb(
+    examples=(
+        "jobd --app ./program.py start",
+        "jobd --app myprogram.jobs:app start --workers 8 --durability full",
+    ),
+)
+@_settings
+@click.option("--allow-network", is_flag=True, help="Also on a network file system, where locks may not hold.")
+@pass_session
+def start(session: Session, /, *, allow_network: bool, **typed: str | None) -> int:
+    """Run the daemon of the database until it is told to stop.
+
+    It runs the jobs of every task that --app registers. SIGTERM or Ctrl-C claims no more items, finishes what runs and
+    leaves with 0; a second one leaves at once.
+    """
+    session.log(logging.INFO)
+    app = session.app
+    known = {setting.name: setting.parse for setting in SETTINGS}
+    given = {name: known[name](value) for name, value in typed.items() if value is not None}
+    app.settings = replace(app.settings, **given)
+    if session.app_name is None:
+        session.warn("no program is named: this daemon knows no task", session.line("start"))
+    tasks = ", ".join(sorted(map(escape, app.tasks))) or "none"
+    session.say(f"jobd start   {escape(app.path)}   tasks: {tasks}")
+    app.run(allow_network=allow_network)
+    left = sum(job.counts.open for status in OPEN for job in app.jobs(status=status, limit=_MANY))
+    session.say(f"stopped; {left:,} items are left, nothing is lost" if left else "stopped; nothing is left to do")
+    if left:
+        session.say(f"  next: {session.line('start')}")
+    return 0

@@ -1,0 +1,96 @@
+"""The options of a submission, which `run` and `submit` share."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from jobd import clock
+from jobd.cli import times
+from jobd.cli.source import Source, parameters
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_SOURCE: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
+    (("--from", "lines"), {"metavar": "FILE|-", "help": "Items from a file or standard input, one a line."}),
+    (("-0", "nul"), {"is_flag": True, "help": "The items of --from end with NUL instead."}),
+    (("--glob", "pattern"), {"metavar": "PATTERN", "help": "Items are the files that match; ** goes down."}),
+    (("--range", "span"), {"metavar": "A:B", "help": "Items are the integers from A up to B, B not included."}),
+    (("--jsonl", "jsonl"), {"metavar": "FILE|-", "help": "Items are JSON documents, one a line."}),
+    (("--csv", "csv"), {"metavar": "FILE|-", "help": "Items are the rows of a CSV file with a header, as objects."}),
+    (("--key", "key"), {"metavar": "FIELD", "help": "The field of --jsonl or --csv that is an item's key."}),
+)
+_JOB: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
+    (
+        ("--param", "params"),
+        {"multiple": True, "metavar": "NAME=VALUE", "help": "A parameter of the whole job; JSON or text."},
+    ),
+    (("--job-key", "job_key"), {"metavar": "TEXT", "help": "The job's key: the same again adds only what is new."}),
+    (("--priority", "priority"), {"type": int, "metavar": "N", "help": "Higher runs first; 0 by default."}),
+    (("--at", "at"), {"metavar": "TIME", "help": "Not before this time: 18:30 or ISO 8601, local."}),
+    (
+        ("--tolerance", "tolerance"),
+        {"metavar": "N|N%", "help": "How many items may fail before the job counts as failed."},
+    ),
+    (
+        ("--changed", "changed"),
+        {
+            "type": click.Choice(["error", "keep", "requeue"]),
+            "help": "What to do where a known key comes with another payload.",
+        },
+    ),
+    (
+        ("--duplicates", "duplicates"),
+        {"type": click.Choice(["error", "skip"]), "help": "What to do where a key comes twice."},
+    ),
+)
+
+
+def submission_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the items and the options of a submission to a verb."""
+    for names, settings in reversed(_SOURCE + _JOB):
+        function = click.option(*names, **settings)(function)
+    function = click.argument("items", nargs=-1, metavar="[ITEM]...")(function)
+    return click.argument("target", metavar="TARGET", shell_complete=_tasks)(function)
+
+
+def source_of(options: dict[str, Any]) -> Source:
+    """Take the options that name the items out of ``options``."""
+    names = ("lines", "nul", "pattern", "span", "jsonl", "csv", "key")
+    return Source(words=options.pop("items"), **{name: options.pop(name) for name in names})
+
+
+def keywords(source: Source, options: dict[str, Any]) -> dict[str, Any]:
+    """Return what was typed as the keywords of ``Task.submit``; what was not typed keeps its default there."""
+    now = dt.datetime.fromtimestamp(clock.now() / 1000, tz=dt.UTC)
+    at, tolerance = options["at"], options["tolerance"]
+    wanted = {
+        "params": parameters(options["params"]),
+        "key": options["job_key"],
+        "item_key": source.key,
+        "priority": options["priority"],
+        "not_before": times.moment(at, now) if at is not None else None,
+        "tolerance": _tolerance(tolerance) if tolerance is not None else None,
+        "changed": options["changed"],
+        "duplicates": options["duplicates"],
+    }
+    return {name: value for name, value in wanted.items() if value is not None}
+
+
+def typed(source: Source, options: dict[str, Any]) -> list[str]:
+    """Return the names of what was typed that only a new submission can take."""
+    names = [name for name in ("params", "job_key", "at", "tolerance", "changed", "duplicates") if options[name]]
+    return ["items"] * source.given + [f"--{'param' if name == 'params' else name.replace('_', '-')}" for name in names]
+
+
+def _tolerance(words: str) -> int | str:
+    return int(words) if words.isascii() and words.isdigit() else words
+
+
+def _tasks(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
+    from jobd.cli.complete import targets
+
+    return targets(ctx, parameter, incomplete)

@@ -1,0 +1,24 @@
+"""The only reader of the clock.
+
+The loops and the edges (engine, app, command line) read the time here and hand it on; the store and the passes are
+given it. Wall time is what rows hold; awake time is what durations inside one process are measured with, because it
+neither jumps nor counts a suspend.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+
+
+def now() -> int:
+    """Return the wall time as integer Unix milliseconds (UTC).
+
+    Read through ``datetime``: it is the one clock that freezegun also freezes inside threads.
+    """
+    return int(dt.datetime.now(tz=dt.UTC).timestamp() * 1000)
+
+
+def awake() -> float:
+    """Return the seconds that this machine was awake, from an arbitrary start."""
+    return time.monotonic()

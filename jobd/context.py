@@ -1,0 +1,163 @@
+"""What a handler that asks for ``ctx`` is given."""
+
+from __future__ import annotations
+
+import collections
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+from jobd import codec
+from jobd.errors import Cancelled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+OUTPUT_LIMIT: Final = 64 * 1024
+_PROGRESS_EVERY: Final = 0.25
+
+
+class Context:
+    """One attempt at one item, as its handler sees it.
+
+    Attributes:
+        job_id, item_id: the numbers that the command line shows.
+        key: the item's key, unique in its job.
+        attempt: counted from 1.
+        params: what the submission gave to all its items.
+        deadline: when the attempt times out, in Unix ms; None without a time-out.
+        idempotency_key: the same for every attempt at this item, and for no other item.
+        log: a standard logger; the last 64 KiB of what it is given are kept with the item.
+    """
+
+    def __init__(  # noqa: PLR0913 - what an attempt is
+        self,
+        *,
+        job_id: int,
+        item_id: int,
+        key: str,
+        attempt: int,
+        params: Any,
+        idempotency_key: str,
+        task: str,
+        line: Line,
+    ) -> None:
+        self.job_id = job_id
+        self.item_id = item_id
+        self.key = key
+        self.attempt = attempt
+        self.params = params
+        self.deadline: int | None = None
+        self.idempotency_key = idempotency_key
+        self.saved = False
+        self._task = task
+        self._line = line
+        self._tail: Tail | None = None
+        self._log: logging.Logger | None = None
+        self._reported = float("-inf")
+
+    @property
+    def log(self) -> logging.Logger:
+        """A logger below ``jobd.task``, whose tail is kept with the item."""
+        if self._log is None:
+            self._tail = Tail()
+            # Not from getLogger: a logger of each item's own would live as long as the process.
+            self._log = logging.Logger(f"jobd.task.{self._task}")  # noqa: LOG001 - see above
+            self._log.parent = logging.getLogger("jobd.task")
+            self._log.addHandler(self._tail)
+        return self._log
+
+    def progress(self, done: float, total: float | None = None, text: str | None = None) -> None:
+        """Show how far this item is; written at most four times a second.
+
+        Raises:
+            Lost: the attempt is no longer the item's.
+        """
+        now = self._line.awake()
+        if now - self._reported < _PROGRESS_EVERY:
+            return
+        self._line.progress(self, codec.dumps([done, total, text], what="progress", limit=4096))
+        self._reported = now
+
+    def raise_if_cancelled(self) -> None:
+        """Leave the handler if its job is being cancelled or failed.
+
+        Raises:
+            Cancelled: so the item ends as cancelled.
+        """
+        if self._line.cancelled():
+            raise Cancelled("the job is being cancelled")
+
+    def save_result(self, value: Any) -> None:
+        """Store the result now: the work is complete, whatever happens to this attempt afterwards.
+
+        Raises:
+            Lost: the attempt is no longer the item's.
+            NotStorable: the value is not JSON, or over 1 MiB.
+        """
+        self._line.result(self, codec.dumps(value, what="result"))
+        self.saved = True
+
+    def output(self) -> tuple[str, bool] | None:
+        """Return what was logged and whether its beginning was cut; None if nothing was."""
+        return self._tail.text() if self._tail is not None else None
+
+
+class Line:
+    """The way from a context to whoever runs it. In threads it leads straight to the store."""
+
+    awake: Callable[[], float]
+    cancelled: Callable[[], bool]
+    progress: Callable[[Context, str], None]
+    result: Callable[[Context, str], None]
+
+    def __init__(
+        self,
+        *,
+        awake: Callable[[], float],
+        cancelled: Callable[[], bool],
+        progress: Callable[[Context, str], None],
+        result: Callable[[Context, str], None],
+    ) -> None:
+        self.awake = awake
+        self.cancelled = cancelled
+        self.progress = progress
+        self.result = result
+
+
+class Tail(logging.Handler):
+    """Keeps the last 64 KiB of what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        self._lines: collections.deque[str] = collections.deque()
+        self._size = 0
+        self._truncated = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep one record."""
+        self.keep(self.format(record))
+
+    def keep(self, line: str) -> None:
+        """Keep one line, and drop the oldest over the limit."""
+        text, cut = tail(storable(line))
+        self._truncated = self._truncated or cut
+        self._lines.append(text)
+        self._size += len(text) + 1
+        while self._size > OUTPUT_LIMIT:
+            self._size -= len(self._lines.popleft()) + 1
+            self._truncated = True
+
+    def text(self) -> tuple[str, bool] | None:
+        """Return the kept lines and whether earlier ones were dropped; None if there was no line."""
+        return ("\n".join(self._lines), self._truncated) if self._lines else None
+
+
+def storable(text: str) -> str:
+    """Return ``text`` as UTF-8 can hold it: a lone surrogate becomes its escape."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def tail(text: str, limit: int = OUTPUT_LIMIT) -> tuple[str, bool]:
+    """Return the last ``limit`` characters of ``text`` and whether any were cut."""
+    return (text, False) if len(text) <= limit else (text[-limit:], True)

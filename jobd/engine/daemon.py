@@ -1,0 +1,294 @@
+"""The daemon: the process that holds the file's lock and runs items."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import jobd
+from jobd import clock, process
+from jobd.engine import rescue
+from jobd.engine.dispatcher import Dispatcher
+from jobd.engine.lock import Lock, Owner
+from jobd.engine.runner import run
+from jobd.engine.sparingly import Sparingly
+from jobd.engine.threads import Threads
+from jobd.engine.wake import Wake
+from jobd.engine.wal import Wal
+from jobd.errors import JobdError, StoreBusy, StoreUnusable
+from jobd.filesystem import NETWORK, file_system
+from jobd.maintenance.recover import Holder, Rules, recover
+from jobd.maintenance.report import Report
+from jobd.maintenance.scheduler import Scheduler
+from jobd.store import daemons, removal, steer
+from jobd.store.base import Transient
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from jobd.config import Settings
+    from jobd.store.settle import Outcome
+    from jobd.store.sqlite import SqliteStore
+    from jobd.tasks import Task
+
+log = logging.getLogger("jobd.daemon")
+
+ANSWER_WITHIN: Final = 30.0
+_MOMENT: Final = 0.2
+
+
+class Daemon:
+    """Runs the items of one database in this process. Start it once; it owns its threads and no signal handler."""
+
+    def __init__(
+        self,
+        store: SqliteStore,
+        tasks: Mapping[str, Task[..., object]],
+        settings: Settings,
+        *,
+        workers: int,
+        allow_network: bool = False,
+    ) -> None:
+        self.id = 0
+        self.failure: JobdError | None = None
+        self._store = store
+        self._tasks = tasks
+        self._settings = settings
+        self._workers = workers
+        self._allow_network = allow_network
+        self._lock = Lock(store.path)
+        self._left = threading.Event()
+        self._stopping = False
+        self._started_at = 0
+        self._identity = store.identity()
+        self._trouble = Sparingly(log)
+
+    # -- its life -------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Take the lock, settle what a former daemon left, and begin to run items.
+
+        Raises:
+            DaemonRunning: another daemon holds the lock.
+            StoreUnusable: the file or its file system cannot be used.
+        """
+        self._refuse_network()
+        me = process.myself()
+        self._lock.acquire(Owner(me.pid, me.host, clock.now()))
+        try:
+            self._begin(me)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _refuse_network(self) -> None:
+        kind = file_system(self._store.path)
+        if kind in NETWORK and not self._allow_network:
+            raise StoreUnusable(
+                f"{self._store.path} is on a network file system ({kind}), where WAL and locks do not hold",
+                hint="put it on a local disk, or jobd start --allow-network if only this machine ever opens it",
+            )
+
+    def _begin(self, me: process.Process) -> None:
+        self._store.open()
+        self._identity = self._store.identity()
+        self._started_at = clock.now()
+        self.id = daemons.register(self._store, me, tasks=self._tasks, version=jobd.__version__, now=self._started_at)
+        self._actor = f"daemon {self.id}"
+        self._wake = Wake(self._store.path)
+        self._wal = Wal(self._store, self._settings.checkpoint_bytes)
+        self._scheduler = Scheduler()
+        self._dispatcher = Dispatcher(
+            self._store,
+            daemon_id=self.id,
+            tasks=self._tasks,
+            wake=self._wake,
+            executor=self._threads,
+            rescue=self._keep,
+            after_commit=self._wal.after_commit,
+            rung=self._attend,
+            drain=self._settings.drain,
+        )
+        self._recover()
+        self._beats()
+        self._bell, self._store.wake = self._store.wake, self._wake.ring
+        self._maintenance = threading.Thread(target=self._maintain, name="jobd-maintenance", daemon=True)
+        self._thread = threading.Thread(target=self._dispatch, name="jobd-dispatcher", daemon=True)
+        log.info("daemon %d runs %s with %d workers", self.id, self._store.path, self._workers)
+        self._maintenance.start()
+        self._thread.start()
+
+    def _threads(self, deliver: Callable[..., None]) -> Threads:
+        return Threads(
+            self._workers, run=functools.partial(run, self._store), deliver=deliver, at_end=self._store.close
+        )
+
+    def stop(self, *, drain: bool = True) -> None:
+        """Ask it to leave: claim no more, let what runs end for the drain's time, give the rest back. Returns at once.
+
+        With ``drain`` false, or called so after a first call, it gives everything back now.
+        """
+        self._stopping = True
+        self._dispatcher.stop(self._settings.drain if drain else 0.0)
+
+    @property
+    def stopping(self) -> bool:
+        """Say whether it was asked to leave."""
+        return self._stopping
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait until it has left; False when the time ran out first."""
+        return self._left.wait(timeout)
+
+    @property
+    def degraded(self) -> str | None:
+        """Return why the store cannot be written at present; None while it can."""
+        return self._dispatcher.degraded
+
+    def _dispatch(self) -> None:
+        try:
+            self._dispatcher.run()
+        except JobdError as error:
+            self.failure = error
+            log.error("the daemon leaves: %s", error)  # noqa: TRY400 - a finding about the file, no traceback
+        except BaseException as error:
+            log.exception("the dispatcher failed")
+            self.failure = JobdError(f"the dispatcher failed: {type(error).__name__}: {error}", hint="please report it")
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        self._scheduler.stop()
+        self._maintenance.join()
+        self._store.wake = self._bell
+        try:
+            if self.failure is None:
+                daemons.leave(self._store, self.id, now=clock.now())
+                self._wal.beat()
+        except JobdError as error:
+            log.warning("its row could not be closed: %s", error)
+        finally:
+            self._wake.close()
+            self._store.close()
+            self._lock.release()
+            self._left.set()
+
+    # -- its maintenance ------------------------------------------------------------------------------------------
+
+    def _beats(self) -> None:
+        self._scheduler.every(self._settings.heartbeat, "heartbeat", self._heartbeat)
+        self._scheduler.every(self._settings.recover_every, "recover", self._recover)
+        self._scheduler.every(self._settings.checkpoint_every, "checkpoint", self._checkpoint)
+
+    def _maintain(self) -> None:
+        try:
+            self._scheduler.run()
+        finally:
+            self._store.close()
+
+    def _heartbeat(self) -> None:
+        if self._store.identity() != self._identity:
+            self._dispatcher.fail(
+                StoreUnusable(
+                    f"{self._store.path} was removed or replaced under the daemon", hint="jobd restore BACKUP"
+                )
+            )
+            return
+        if not self._lock.intact():
+            self._dispatcher.fail(StoreUnusable(f"{self._lock.path} was removed or replaced under the daemon"))
+            return
+        state: dict[str, Any] = {}
+        if self._dispatcher.degraded:
+            state["degraded"] = self._dispatcher.degraded
+        if self._wal.pinned:
+            state["wal_pinned"] = True
+        try:
+            daemons.beat(self._store, self.id, state=state, now=clock.now(), patience=0)
+        except Transient as error:
+            self._trouble.warning("no heartbeat could be written: %s", error)
+
+    def _checkpoint(self) -> None:
+        self._wal.beat()
+
+    def _recover(self) -> None:
+        """Settle what nobody runs, what was kept in the rescue file, and what was requested and left half carried out."""
+        now = clock.now()
+        try:
+            daemons.begin_pass(self._store, "recover", now=now)
+            rescue.settle_kept(self._store, now=now, actor=self._actor)
+            known = frozenset(self._dispatcher.registry)
+            report = recover(
+                self._store,
+                holder=Holder(self.id, known),
+                rules=Rules(
+                    boot=process.boot(),
+                    grace_ms=int(self._settings.grace * 1000),
+                    max_interruptions={name: task.policy.max_interruptions for name, task in self._tasks.items()},
+                ),
+                now=now,
+                actor=self._actor,
+            )
+            self._finish_requests(now)
+            daemons.end_pass(self._store, "recover", report.dumps(), now=clock.now())
+        except Transient as error:
+            self._trouble.warning("recover has to wait: %s", error)
+            return
+        for change in report.changes:
+            log.info(
+                "job %s %s: %s -> %s (%s)",
+                change.job_id,
+                change.key,
+                change.from_status,
+                change.to_status,
+                change.evidence,
+            )
+        self._dispatcher.solitude.anybody = True
+        self._wake.ring()
+
+    def _finish_requests(self, now: int) -> None:
+        for job_id in steer.open_requests(self._store):
+            steer.work_off(self._store, job_id, now=now, actor=self._actor)
+        for job_id in removal.open_removals(self._store):
+            removal.remove_job(self._store, job_id)
+
+    def _attend(self) -> None:
+        """Somebody rang: look for requests that are not items."""
+        for request in daemons.requests(self._store):
+            self._scheduler.ask(request.name)
+        requested = daemons.cancelling(self._store)
+        if requested:
+            self._dispatcher.withdraw(requested)
+
+    def _keep(self, outcomes: Sequence[Outcome]) -> None:
+        rescue.keep(self._store.path, (self.id, self._started_at), outcomes)
+
+
+class _Everything(frozenset[int]):
+    """What a live daemon's registry may know, as seen from outside: any item."""
+
+    def __contains__(self, item: object) -> bool:
+        return True
+
+
+def ask(store: SqliteStore, name: str, *, check_only: bool) -> Report:
+    """Have the live daemon run its pass ``name`` and return the report; with ``check_only`` look without asking.
+
+    Raises:
+        StoreBusy: the daemon did not answer in time.
+    """
+    now = clock.now()
+    if check_only:
+        newest = store.read(lambda connection: connection.execute("select max(id) from daemons").fetchone()[0])
+        rules = Rules(boot=process.boot())
+        return recover(store, holder=Holder(newest, _Everything()), rules=rules, now=now, actor="", check_only=True)
+    daemons.request(store, name, now=now)
+    until = clock.awake() + ANSWER_WITHIN
+    while clock.awake() < until:
+        answer = daemons.answered(store, name, now)
+        if answer is not None:
+            return Report.loads(answer)
+        time.sleep(_MOMENT / 10)
+    raise StoreBusy(f"the daemon did not answer within {ANSWER_WITHIN:.0f} s", hint="jobd doctor")

@@ -1,0 +1,371 @@
+"""The dispatcher: one thread, one loop. It waits for outcomes, a wake or the next due time; then, in one transaction,
+settles what has arrived, ends jobs and claims what fits; and only after the commit does the registry forget and the
+executor learn.
+"""
+
+from __future__ import annotations
+
+import collections
+import logging
+import time
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from jobd import clock
+from jobd.engine.pace import Pace
+from jobd.engine.points import reach
+from jobd.engine.runner import Attempt
+from jobd.engine.solitude import Solitude
+from jobd.engine.sparingly import Sparingly
+from jobd.errors import JobdError
+from jobd.store.base import Transient
+from jobd.store.claim import Claimed, Lane, Turns, any_interrupted, claim, next_due, queued_alone
+from jobd.store.settle import Kind, Outcome, Settled, settle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    from jobd.engine.threads import Threads
+    from jobd.engine.wake import Wake
+    from jobd.store.base import Connection
+    from jobd.store.sqlite import SqliteStore
+    from jobd.tasks import Task
+
+log = logging.getLogger("jobd.dispatcher")
+
+HOLD: Final = 0.010  # seconds that one transaction may last
+GAP: Final = 0.001  # outside the lock after that much work: other processes get their turn
+STALE: Final = 0.1  # seconds that a claimed item may wait for its slot
+GLANCE: Final = 1.0  # between looks at the database's version, for writers that do not ring
+SMALLEST, LARGEST = 64, 2_000
+
+
+class Turn(NamedTuple):
+    """What one transaction did."""
+
+    settled: Settled | None
+    claimed: list[Claimed]
+
+
+class Dispatcher:
+    """Claims for, and settles what comes from, one executor. ``run`` is the thread's body."""
+
+    def __init__(
+        self,
+        store: SqliteStore,
+        *,
+        daemon_id: int,
+        tasks: Mapping[str, Task[..., object]],
+        wake: Wake,
+        executor: Callable[[Callable[[Attempt, Outcome], None]], Threads],
+        rescue: Callable[[Sequence[Outcome]], None],
+        after_commit: Callable[[], None],
+        rung: Callable[[], None],
+        drain: float,
+    ) -> None:
+        self.registry: dict[int, Attempt] = {}
+        self.degraded: str | None = None
+        self.accepting = True
+        self._store = store
+        self._daemon_id = daemon_id
+        self._actor = f"daemon {daemon_id}"
+        self._tasks = tasks
+        self._wake = wake
+        self._arrived: collections.deque[tuple[Attempt, Outcome]] = collections.deque()
+        self._executor = executor(self._deliver)
+        self._rescue = rescue
+        self._after_commit = after_commit
+        self._rung = rung
+        self._drain = drain
+        self._attend = True
+        self._fatal: JobdError | None = None
+        self._trouble = Sparingly(log)
+        self._turns = Turns()
+        self._pace = Pace()
+        self.solitude = Solitude()
+        self._batch = SMALLEST
+        self._held = 0.0
+        self._flying: collections.Counter[str] = collections.Counter()  # the registry, by task
+        self._more = True  # there may be something to claim
+        self._ahead = True
+        self._seen = -1
+        self._glanced = 0.0
+        self._due: int | None = None
+        self._stop_at: float | None = None
+
+    # -- what other threads call ----------------------------------------------------------------------------------
+
+    def _deliver(self, attempt: Attempt, outcome: Outcome) -> None:
+        self._arrived.append((attempt, outcome))
+        self._wake.nudge()
+
+    def stop(self, drain: float) -> None:
+        """Claim no more, and leave when nothing runs or after ``drain`` seconds. Call again to shorten it."""
+        until = clock.awake() + drain
+        self._stop_at = until if self._stop_at is None else min(until, self._stop_at)
+        self._wake.ring()
+
+    def fail(self, error: JobdError) -> None:
+        """Leave because the store cannot be used any more."""
+        self._fatal = error
+        self._wake.nudge()
+
+    # -- the loop -------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Dispatch until stopped and drained.
+
+        Raises:
+            StoreUnusable: the file can no longer be used; what had arrived is in the rescue file.
+        """
+        pending: list[tuple[Attempt, Outcome]] = []
+        try:
+            while not self._finished(pending):
+                self._rest(pending)
+                self._collect(pending)
+                if not pending and not self._wants():
+                    continue
+                try:
+                    turn = self._turn([outcome for _, outcome in pending])
+                except Transient as error:
+                    self._hold_out(error)
+                    continue
+                self._commit(turn, pending)
+                pending.clear()
+        except JobdError:
+            self._outlive(pending)
+            raise
+        finally:
+            self._executor.close()
+
+    def _outlive(self, pending: list[tuple[Attempt, Outcome]]) -> None:
+        """The store is gone: let what runs end, and keep every outcome beside it."""
+        self._executor.take_back()
+        until = clock.awake() + self._drain
+        settled = {attempt.claimed.item_id for attempt, _ in pending}
+        running = {item_id for item_id, attempt in self.registry.items() if attempt.started} - settled
+        while running and clock.awake() < until:
+            self._wake.prepare()
+            if not self._arrived:
+                self._wake.sleep(min(GLANCE, max(0.0, until - clock.awake())))
+            while self._arrived:
+                pending.append(self._arrived.popleft())
+                running.discard(pending[-1][0].claimed.item_id)
+        self._rescue([outcome for _, outcome in pending])
+
+    def _finished(self, pending: Sequence[tuple[Attempt, Outcome]]) -> bool:
+        if self._fatal is not None:
+            raise self._fatal
+        if self._stop_at is None:
+            return False
+        self.accepting = False
+        if self.registry and clock.awake() >= self._stop_at:
+            self._abandon()
+        return not self.registry and not pending and not self._arrived
+
+    def _abandon(self) -> None:
+        """Give back what did not end in time; its threads run on, and their late answers find no registry."""
+        now = clock.now()
+        arrived = {id(attempt) for attempt, _ in tuple(self._arrived)}
+        for attempt in self.registry.values():
+            if attempt.started and id(attempt) not in arrived:
+                error = "the daemon stopped before it ended"
+                self._arrived.append((attempt, attempt.outcome(Kind.STOPPED, now, now, error=error)))
+
+    def _rest(self, pending: Sequence[object]) -> None:
+        """Wait until there is something to do; leave the lock alone for a moment after much work."""
+        if self._attend:
+            # After the turn that the ring was for: what is asked beside items can wait for its commit.
+            self._attend = False
+            self._rung()
+        self._wake.prepare()
+        busy = bool(pending or self._arrived or self._wants())
+        if busy and self._held >= HOLD:
+            self._held = 0.0
+            time.sleep(GAP)
+        if busy and clock.awake() - self._glanced < STALE:
+            return
+        if self._wake.sleep(0.0 if busy else self._patience()):
+            self._look()
+            self._attend = True
+        elif self._store.version() != self._seen:
+            self._look()
+        if self._due is not None and clock.now() >= self._due:
+            self._due = None
+            self._more = True
+        if not busy:
+            self._held = 0.0
+
+    def _look(self) -> None:
+        """Somebody has committed something: there may be items to claim."""
+        self._seen = self._store.version()
+        self._glanced = clock.awake()
+        self._more = True
+
+    def _patience(self) -> float:
+        """Return for how many seconds there is nothing to do unless somebody rings."""
+        patience = GLANCE
+        if self._executor.waiting():
+            patience = min(patience, STALE)
+        if self._due is not None:
+            patience = min(patience, max(0.0, (self._due - clock.now()) / 1000))
+        if self._stop_at is not None:
+            patience = min(patience, max(0.0, self._stop_at - clock.awake()))
+        return patience
+
+    def _collect(self, pending: list[tuple[Attempt, Outcome]]) -> None:
+        """Move what has arrived to ``pending``, and take back what waited too long for its slot."""
+        while self._arrived and len(pending) < self._batch:
+            attempt, outcome = self._arrived.popleft()
+            # Not in the registry any more: it was given back, and its thread answers late.
+            if self.registry.get(outcome.item_id) is attempt:
+                pending.append((attempt, outcome))
+                if attempt.started:
+                    self._pace.observe(outcome.task, attempt.seconds)
+                    self._ahead = True
+        if self._executor.waiting():
+            before = clock.awake() - STALE if self.accepting else None
+            taken = self._executor.take_back(claimed_before=before)
+            # Until something ends, what would be claimed ahead would only wait again.
+            self._ahead = self._ahead and not taken
+            now = clock.now()
+            pending += [(attempt, attempt.outcome(Kind.RELEASED, now, now)) for attempt in taken]
+
+    def withdraw(self, job_ids: Collection[int]) -> None:
+        """Tell the handlers of these jobs that they are being cancelled."""
+        for attempt in tuple(self.registry.values()):
+            if attempt.claimed.job_id in job_ids:
+                attempt.cancelled = True
+
+    # -- one transaction ------------------------------------------------------------------------------------------
+
+    def _wants(self) -> bool:
+        """Say whether there is a reason to begin a transaction though nothing has arrived."""
+        if not (self.accepting and self._more):
+            return False
+        if len(self.registry) < self._executor.size:
+            return True
+        return self._ahead and any(self._pace.room(task, self._executor.size, self._flying) for task in self._flying)
+
+    def _turn(self, outcomes: Sequence[Outcome]) -> Turn:
+        began = clock.awake()
+        now = clock.now()
+
+        def work(connection: Connection) -> Turn:
+            settled = None
+            if outcomes:
+                settled = settle(self._store, connection, outcomes, now=now, actor=self._actor)
+                reach("settle.before_commit")
+            claimed = self._claim(connection, outcomes, now) if self.accepting and self._more else []
+            if claimed:
+                reach("claim.before_commit")
+            return Turn(settled, claimed)
+
+        turn = self._store.write(work, patience=0)
+        held = clock.awake() - began
+        self._held += held
+        # The batch shrinks with its excess and grows while there is room.
+        if held > HOLD:
+            self._batch = max(SMALLEST, int(self._batch * 0.8 * HOLD / held))
+        elif held < HOLD / 2:
+            self._batch = min(LARGEST, self._batch * 2)
+        return turn
+
+    def _claim(self, connection: Connection, leaving: Sequence[Outcome], now: int) -> list[Claimed]:
+        """Claim what fits: what was interrupted once into free slots, twice alone, the others also ahead."""
+        busy = len(self.registry) - len(leaving)
+        free = max(0, self._executor.size - busy)
+        claimed: list[Claimed] = []
+        if self.solitude.anybody:
+            claimed, blocked = self._claim_interrupted(connection, busy, free, now)
+            if blocked:
+                self._more = False
+                self._due = now + int(blocked * 1000)
+                return claimed
+        claimed += self._claim_fresh(connection, leaving, free - len(claimed), now)
+        if not self._more:
+            self._due = next_due(connection, now)
+        return claimed
+
+    def _take(self, connection: Connection, limit: int, lane: Lane, tasks: Collection[str], now: int) -> list[Claimed]:
+        return claim(
+            self._store, connection, self._turns, limit=limit, lane=lane, tasks=tasks,
+            daemon_id=self._daemon_id, now=now, actor=self._actor,
+        )  # fmt: skip
+
+    def _claim_interrupted(self, connection: Connection, busy: int, free: int, now: int) -> tuple[list[Claimed], float]:
+        """Return what was claimed, and for how many seconds nothing else may be."""
+        awake = clock.awake()
+        if blocked := self.solitude.occupied(awake):
+            return [], blocked
+        if queued_alone(self._store, connection, self._tasks, now):
+            if busy:
+                if blocked := self.solitude.emptying(awake):
+                    return [], blocked
+            else:
+                alone = self._take(connection, 1, Lane.ALONE, self._tasks, now)
+                self.solitude.begin(alone[0].item_id, awake)
+                return alone, self.solitude.occupied(awake)
+        claimed = self._take(connection, free, Lane.CAREFUL, self._tasks, now) if free else []
+        self.solitude.anybody = any_interrupted(connection)
+        return claimed, 0.0
+
+    def _claim_fresh(self, connection: Connection, leaving: Sequence[Outcome], free: int, now: int) -> list[Claimed]:
+        claimed: list[Claimed] = []
+        limit = min(free, self._batch)
+        if limit > 0:
+            claimed = self._take(connection, limit, Lane.FRESH, self._tasks, now)
+            if len(claimed) < limit:
+                self._more = False
+                return claimed
+        flying = self._flying.copy()
+        flying.subtract(outcome.task for outcome in leaving)
+        flying.update(item.task for item in claimed)
+        for task in [task for task in flying if self._ahead and self._pace.known(task)]:
+            room = min(self._pace.room(task, self._executor.size, flying), self._batch - len(claimed))
+            if room > 0:
+                ahead = self._take(connection, room, Lane.FRESH, (task,), now)
+                flying[task] += len(ahead)
+                claimed += ahead
+                # Nothing left to claim ahead; a free slot asks again, for every task.
+                self._ahead = len(ahead) == room
+        return claimed
+
+    def _commit(self, turn: Turn, pending: Sequence[tuple[Attempt, Outcome]]) -> None:
+        """The store first, memory after: the registry follows what has committed."""
+        if turn.settled is not None:
+            reach("settle.after_commit")
+            if turn.settled.unstorable:
+                self._rescue(turn.settled.unstorable)
+            self._report(turn.settled)
+        for attempt, _ in pending:
+            if self.registry.pop(attempt.claimed.item_id, None) is not None:
+                self._flying[attempt.claimed.task] -= 1
+            # Who waited for it may start now.
+            self._more = self.solitude.ended(attempt.claimed.item_id) or self._more
+        if turn.claimed:
+            reach("claim.after_commit")
+            awake = clock.awake()
+            attempts = [Attempt(claimed, self._tasks[claimed.task], awake) for claimed in turn.claimed]
+            self.registry.update((attempt.claimed.item_id, attempt) for attempt in attempts)
+            self._flying.update(attempt.claimed.task for attempt in attempts)
+            self._executor.hand(attempts)
+        if self.degraded:
+            self._trouble.warning("the store can be written again")
+            self.degraded = None
+        self._after_commit()
+
+    def _report(self, settled: Settled) -> None:
+        for ended in settled.ended:
+            log.info("job %d %s%s", ended.job_id, ended.status, f": {ended.message}" if ended.message else "")
+        for outcome in settled.late:
+            log.warning("item %d attempt %d: late answer refused", outcome.item_id, outcome.attempt)
+        for outcome in settled.applied:
+            if outcome.kind is not Kind.COMPLETED and outcome.kind is not Kind.RELEASED:
+                log.info("item %d %s: %s: %s", outcome.item_id, outcome.kind.value, outcome.error_type, outcome.error)
+
+    def _hold_out(self, error: Transient) -> None:
+        """Keep what has arrived, claim nothing, and try again: handlers go on meanwhile."""
+        if self.degraded != error.reason:
+            self._trouble.warning("degraded: %s; outcomes are kept until the store can be written", error.reason)
+        self.degraded = error.reason
+        time.sleep(0.0 if error.waited else 0.5)

@@ -1,0 +1,155 @@
+"""One attempt: call the handler, and make an outcome of whatever it does."""
+
+from __future__ import annotations
+
+import contextlib
+import traceback
+from typing import TYPE_CHECKING, Final
+
+from jobd import clock, codec
+from jobd.codec import NotStorable
+from jobd.context import Context, Line, storable, tail
+from jobd.engine.points import reach
+from jobd.errors import Cancelled, Fail, Lost, Skip
+from jobd.store.attempt import save_progress, save_result
+from jobd.store.settle import Kind, Outcome
+
+if TYPE_CHECKING:
+    from jobd.store import Store
+    from jobd.store.claim import Claimed
+    from jobd.tasks import Task
+
+_ERROR_LIMIT: Final = 4096
+
+
+class Attempt:
+    """An item in flight: from its claim until its settlement has committed."""
+
+    __slots__ = ("cancelled", "claimed", "claimed_at", "context", "seconds", "started", "task")
+
+    def __init__(self, claimed: Claimed, task: Task[..., object], claimed_at: float) -> None:
+        self.claimed = claimed
+        self.task = task
+        self.claimed_at = claimed_at  # awake time
+        self.context: Context | None = None
+        self.cancelled = False
+        self.started = False
+        self.seconds = 0.0
+
+    def outcome(self, kind: Kind, started_at: int, completed_at: int, error: str | None = None) -> Outcome:
+        """Return an outcome of this attempt."""
+        claimed = self.claimed
+        return Outcome(
+            claimed.item_id,
+            claimed.job_id,
+            claimed.attempt,
+            claimed.task,
+            claimed.key,
+            kind,
+            started_at,
+            completed_at,
+            error=error,
+        )
+
+
+def run(store: Store, attempt: Attempt) -> Outcome:
+    """Run the handler and return what came of it. Never raises, whatever the handler does."""
+    attempt.started = True
+    began, started_at = clock.awake(), clock.now()
+    kind, value, error_type, error, trace = _call(store, attempt)
+    attempt.seconds = clock.awake() - began
+    claimed, context = attempt.claimed, attempt.context
+    return Outcome(
+        claimed.item_id,
+        claimed.job_id,
+        claimed.attempt,
+        claimed.task,
+        claimed.key,
+        kind,
+        started_at,
+        max(started_at, clock.now()),
+        value,
+        error_type,
+        error,
+        _output(context, trace) if context is not None or trace else None,
+        context is not None and context.saved,
+    )
+
+
+_Answer = tuple[Kind, str | None, str | None, str | None, str | None]
+
+
+def _call(store: Store, attempt: Attempt) -> _Answer:
+    task = attempt.task
+    if attempt.cancelled:
+        return Kind.CANCELLED, None, "Cancelled", "before it began", None
+    try:
+        reach("handler.before")
+        payload = codec.loads(attempt.claimed.payload)
+        if task.wants_context:
+            attempt.context = _context(store, attempt)
+            value = task.function(payload, ctx=attempt.context)
+        else:
+            value = task.function(payload)
+        reach("handler.after")
+        return Kind.COMPLETED, codec.dumps(value, what="result"), None, None, None
+    except NotStorable as error:
+        return Kind.FAILED, None, None, str(error), None
+    except Skip as error:
+        return Kind.SKIPPED, None, "Skip", _text(error), None
+    except Fail as error:
+        return Kind.FAILED, None, "Fail", _text(error), None
+    except Cancelled as error:
+        return Kind.CANCELLED, None, "Cancelled", _text(error), None
+    except Lost as error:
+        # The store will refuse this outcome by its attempt and leave an event.
+        return Kind.FAILED, None, "Lost", _text(error), None
+    except BaseException as error:  # noqa: BLE001 - SystemExit too: it would end the thread without a word
+        return Kind.FAILED, None, type(error).__name__, _text(error), _trace(error)
+
+
+def _context(store: Store, attempt: Attempt) -> Context:
+    claimed = attempt.claimed
+    return Context(
+        job_id=claimed.job_id,
+        item_id=claimed.item_id,
+        key=claimed.key,
+        attempt=claimed.attempt,
+        params=codec.loads(claimed.params),
+        idempotency_key=f"{claimed.task}:{claimed.job_created_at}:{claimed.item_id}",
+        task=claimed.task,
+        line=Line(
+            awake=clock.awake,
+            cancelled=lambda: attempt.cancelled,
+            progress=lambda ctx, text: save_progress(
+                store, ctx.job_id, ctx.item_id, ctx.attempt, text, now=clock.now()
+            ),
+            result=lambda ctx, text: save_result(store, ctx.item_id, ctx.attempt, text, now=clock.now()),
+        ),
+    )
+
+
+def _text(error: BaseException) -> str:
+    """Return an exception's message, bounded and storable, even where its ``__str__`` raises."""
+    try:
+        text = str(error)
+    except BaseException as second:  # noqa: BLE001 - the user's own code again
+        text = f"(its message cannot be read: {type(second).__name__})"
+    return tail(storable(text or type(error).__name__), _ERROR_LIMIT)[0]
+
+
+def _trace(error: BaseException) -> str:
+    """Return the traceback below our own frames."""
+    with contextlib.suppress(Exception):  # formatting runs the user's __str__ and __repr__; the error itself is kept
+        frames = traceback.TracebackException(type(error), error, error.__traceback__)
+        frames.stack = traceback.StackSummary.from_list([f for f in frames.stack if f.filename != __file__])
+        return storable("".join(frames.format()).rstrip())
+    return ""
+
+
+def _output(context: Context | None, trace: str | None) -> tuple[str, bool] | None:
+    logged = context.output() if context is not None else None
+    if not trace:
+        return logged
+    text, cut = tail(f"{logged[0]}\n{trace}" if logged else trace)
+    return text, cut or bool(logged and logged[1])

@@ -1,0 +1,248 @@
+"""The handle of a job: what it was when it was last read, and everything that can be asked of it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from jobd import clock
+from jobd.errors import NoDaemon, NotFound
+from jobd.states import JOB_ENDS
+from jobd.store import figures, reads, steer
+from jobd.store.views import JobView
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from jobd.app import Jobd
+    from jobd.store.submission import Submitted
+    from jobd.store.views import Counts, ErrorGroup, EventView, ItemView, JobDaemon, OutputView, ResultView
+
+_FIELDS: Final = frozenset(JobView.__dataclass_fields__)
+_ALL: Final = 2**63 - 1
+_SHORTEST_PAUSE: Final = 0.001
+_LONGEST_PAUSE: Final = 0.05
+# A waiter is late by at most this share of what it has waited for.
+_LATENESS: Final = 0.05
+_PROBE_EVERY: Final = 1.0
+
+
+class Job:
+    """A job. Its attributes are a snapshot, the fields of its JSON: ``refresh`` takes a new one.
+
+    Times are Unix milliseconds. The handle that a submission returns takes its first snapshot when an attribute is
+    first asked for; ``created``, ``added`` and ``known`` say what the submission did.
+    """
+
+    task: str
+    key: str | None
+    target: str | None
+    status: str
+    status_description: str
+    status_message: str | None
+    status_updated_at: int
+    version: int
+    health: str
+    operations: tuple[str, ...]
+    progress_percent: int | None
+    counts: Counts
+    rate_per_second: float | None
+    eta_seconds: int | None
+    warnings: tuple[str, ...]
+    retry_count: int
+    last_error: str | None
+    created_at: int
+    started_at: int | None
+    completed_at: int | None
+    timeout_at: int | None
+    age_seconds: int
+    in_status_seconds: int
+    daemon: JobDaemon | None
+    after: tuple[int, ...]
+    params: Any
+    priority: int
+    progress_at: int | None
+    paused_at: int | None
+    sealed_at: int | None
+    not_before: int | None
+
+    def __init__(
+        self, app: Jobd, job_id: int, *, view: JobView | None = None, submitted: Submitted | None = None
+    ) -> None:
+        self.id = job_id
+        self.created = submitted is not None and submitted.created
+        self.added = submitted.added if submitted is not None else 0
+        self.known = submitted.known if submitted is not None else 0
+        self._app = app
+        self._view = view
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _FIELDS:
+            raise AttributeError(f"a job has no attribute {name!r}", name=name, obj=self)
+        return getattr(self._snapshot(), name)
+
+    def __repr__(self) -> str:
+        seen = f" {self._view.task} {self._view.status}" if self._view is not None else ""
+        return f"<Job {self.id}{seen}>"
+
+    @property
+    def progress(self) -> int | None:
+        """Settled items in percent, rounded down; None where there are no items."""
+        return self._snapshot().progress_percent
+
+    def json(self) -> dict[str, Any]:
+        """Return the snapshot as the JSON fields; times are ISO 8601 in UTC."""
+        return self._snapshot().json()
+
+    def refresh(self) -> Self:
+        """Read the job again.
+
+        Raises:
+            NotFound: it is not there any more.
+        """
+        self._view = self._app.view(self.id)
+        return self
+
+    def _snapshot(self) -> JobView:
+        if self._view is None:
+            self.refresh()
+        assert self._view is not None  # noqa: S101 - refresh has read it
+        return self._view
+
+    # -- waiting --------------------------------------------------------------------------------------------------
+
+    def wait(self, timeout: float | None = None, *, wait_for_daemon: bool = False) -> Self:
+        """Wait until the job has ended, whatever its end, and return it, read again.
+
+        ``timeout`` is in seconds. ``wait_for_daemon`` waits also while nobody alive runs the task.
+
+        Raises:
+            TimeoutError: it had not ended in time; it goes on.
+            NoDaemon: nobody alive knows its task, so that nothing would come of waiting.
+            NotFound: it is not there any more.
+        """
+        store = self._app.reading()
+        began = clock.awake()
+        seen: int | None = None
+        probe_at = began
+        while True:
+            # In this order: a commit between the two is seen at the next look.
+            version = store.version()
+            if version != seen:
+                seen = version
+                if reads.progress(store, self.id).status in JOB_ENDS:
+                    return self.refresh()
+            waited = clock.awake() - began
+            if timeout is not None and waited >= timeout:
+                raise TimeoutError(f"job {self.id} had not ended after {timeout:g} s")
+            if not wait_for_daemon and began + waited >= probe_at:
+                probe_at = began + waited + _PROBE_EVERY
+                self._check_daemon()
+            pause = min(max(waited * _LATENESS, _SHORTEST_PAUSE), _LONGEST_PAUSE)
+            time.sleep(pause if timeout is None else min(pause, timeout - waited))
+
+    def _check_daemon(self) -> None:
+        runner = self._app.daemon_status()
+        if runner.alive and (runner.id is None or self.task in runner.tasks):
+            return
+        # It may have ended the job just before it left.
+        if self.refresh().status in JOB_ENDS:
+            return
+        why = f"the daemon (pid {runner.pid}) does not know {self.task}" if runner.alive else "no daemon runs"
+        raise NoDaemon(
+            f"nobody runs job {self.id}: {why}",
+            hint="with app.daemon(): … runs it here, jobd start elsewhere; wait_for_daemon=True waits for one",
+        )
+
+    # -- steering -------------------------------------------------------------------------------------------------
+
+    def cancel(self, reason: str | None = None) -> Self:
+        """Cancel the job: nothing more of it starts, what runs is told, what has completed stays.
+
+        Return the job, read again.
+
+        Raises:
+            IllegalTransition: it has ended, and not as cancelled.
+            Conflict: it is being submitted or deleted.
+        """
+        store, actor = self._app.writing(), self._app.actor
+        steer.request_cancel(store, self.id, now=clock.now(), actor=actor, reason=reason)
+        steer.work_off(store, self.id, now=clock.now(), actor=actor)
+        return self.refresh()
+
+    def retry(self) -> Self:
+        """Queue the failed items again; an ended job is reopened. Return the job, read again.
+
+        Raises:
+            IllegalTransition: no item has failed.
+            Conflict: it is being submitted, deleted or cancelled.
+        """
+        steer.retry(self._app.writing(), self.id, now=clock.now(), actor=self._app.actor)
+        return self.refresh()
+
+    def resume(self) -> Self:
+        """Queue the failed and cancelled items again, and what nobody runs; an ended job is reopened.
+
+        Return the job, read again.
+
+        Raises:
+            IllegalTransition: it has ended, and no item has failed or was cancelled.
+            Conflict: it is being submitted, deleted or cancelled.
+        """
+        job = self.refresh()
+        if job.counts.running:
+            self._app.recover()
+            job = self.refresh()
+        if job.status in JOB_ENDS or job.counts.failed or job.counts.cancelled:
+            steer.resume(self._app.writing(), self.id, now=clock.now(), actor=self._app.actor)
+        return self.refresh()
+
+    # -- looking --------------------------------------------------------------------------------------------------
+
+    def results(self, key: str | None = None) -> Iterator[ResultView]:
+        """Yield what the items left, in their order and in constant memory; of one item where ``key`` names it."""
+        store = self._app.reading()
+        if key is None:
+            return reads.results(store, self.id)
+        found = reads.results_of(store, self.task, key, limit=_ALL)
+        return (result for result in found if result.job_id == self.id)
+
+    def items(
+        self, status: str | None = None, *, key: str | None = None, after: int | None = None, limit: int | None = None
+    ) -> list[ItemView]:
+        """Return the items in their order, ``limit`` of them from the one ``after`` this id on."""
+        most = _ALL if limit is None else limit
+        return reads.items(self._app.reading(), self.id, status=status, key=key, after=after, limit=most)
+
+    def item(self, name: str) -> ItemView:
+        """Return the item of this key, or of this id as ``#123``.
+
+        Raises:
+            NotFound: there is none.
+        """
+        return reads.item(self._app.reading(), self.id, name)
+
+    def output(self, name: str) -> OutputView | None:
+        """Return what an item's last attempt printed or logged, if it did; ``name`` is that of ``item``.
+
+        Raises:
+            NotFound: there is no such item.
+        """
+        store = self._app.reading()
+        item = reads.item(store, self.id, name)
+        try:
+            return reads.output(store, item.id)
+        except NotFound:
+            return None
+
+    def events(self, *, items: bool = False, limit: int | None = None) -> list[EventView]:
+        """Return the newest events, oldest first: the job's own and its bulk moves; with ``items`` all."""
+        return reads.events(self._app.reading(), self.id, items=items, limit=_ALL if limit is None else limit)
+
+    def errors(self, *, limit: int = 100, keys: int = 3) -> list[ErrorGroup]:
+        """Return the failed items by their error, the most frequent first, each with its first ``keys`` keys."""
+        return reads.errors(self._app.reading(), self.id, limit=limit, keys=keys)
+
+    def durations(self) -> tuple[int, int] | None:
+        """Return the median and the 95th percentile of how long its items took, in ms; None where none has ended."""
+        return figures.durations(self._app.reading(), self.id)

@@ -1,0 +1,169 @@
+"""doctor: what this installation and this file are, and whether every rule of truth holds in it. It changes nothing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sqlite3
+from importlib import metadata
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import peewee
+
+from jobd.filesystem import NETWORK, file_system
+from jobd.store.invariants import LIMIT, invariants, violations
+from jobd.store.sqlite import APPLICATION_ID, SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from jobd.store.invariants import Violation
+    from jobd.store.sqlite import SqliteStore
+
+OK: Final = "ok"
+WARNING: Final = "warning"
+BROKEN: Final = "broken"
+
+WAL_RESET_FIXED: Final = (3, 51, 3)
+_WAL_LIMIT: Final = 16 * 1024 * 1024
+_SHOWN: Final = 3
+_SYNCHRONOUS: Final = {0: "off", 1: "normal", 2: "full", 3: "extra"}
+
+
+class Check(NamedTuple):
+    """One line of doctor: ``level`` is ok, warning or broken; ``hint`` is what to type or to change."""
+
+    name: str
+    level: str
+    text: str
+    hint: str | None = None
+
+
+class Doctor(NamedTuple):
+    """What doctor found."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0 with or without warnings, 1 where a rule is broken."""
+        return int(any(check.level == BROKEN for check in self.checks))
+
+    def json(self) -> dict[str, Any]:
+        return {
+            "ok": self.exit_code == 0,
+            "warnings": sum(check.level == WARNING for check in self.checks),
+            "broken": sum(check.level == BROKEN for check in self.checks),
+            "checks": [check._asdict() for check in self.checks],
+        }
+
+
+def examine(store: SqliteStore, *, lock_holder: str | None, now: int, quick: bool = False) -> Doctor:
+    """Look at everything and change nothing. ``lock_holder`` names who holds the file's lock; ``now`` is in Unix ms.
+
+    Raises:
+        NotFound: there is no such file.
+        StoreUnusable: it cannot be used as it is.
+    """
+    store.open(create=False)
+    return Doctor(
+        (*_software(), *_file(store), *_settings(store), *_holder(store, lock_holder, now), *_rules(store, quick))
+    )
+
+
+def _software() -> Iterator[Check]:
+    yield Check("jobd", OK, f"{_version('jobd-embedded')}, schema {SCHEMA_VERSION}")
+    yield Check("python", OK, f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+    yield Check("sqlite", OK, f"{sqlite3.sqlite_version}, driver {sqlite3.__name__} of the standard library")
+    yield Check("peewee", OK, peewee.__version__)
+    if sqlite3.sqlite_version_info < WAL_RESET_FIXED:
+        yield Check(
+            "wal_reset",
+            WARNING,
+            f"in SQLite {sqlite3.sqlite_version} two PASSIVE checkpointers can corrupt a file; jobd never runs them,"
+            " but another program that opens this file may",
+            "SQLite 3.51.3 or later; until then open the file with jobd alone",
+        )
+
+
+def _version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "not installed, run from its source"
+
+
+def _file(store: SqliteStore) -> Iterator[Check]:
+    found = os.stat(store.path)  # noqa: PTH116 - never open() the file: closing it would drop SQLite's locks
+    yield Check("file", OK, store.path)
+    yield Check("size", OK, _megabytes(found.st_size))
+    if found.st_mode & 0o077:
+        yield Check(
+            "mode", WARNING, f"others may read or write the file ({found.st_mode & 0o777:o})", f"chmod 600 {store.path}"
+        )
+    kind = file_system(store.path)
+    if kind in NETWORK:
+        yield Check("file_system", WARNING, f"{kind}: locks may not hold", "a path on a local disk")
+    else:
+        yield Check("file_system", OK, kind or "unknown")
+    log = store.wal_bytes()
+    level = WARNING if log > _WAL_LIMIT else OK
+    hint = (
+        "a program that keeps a reading transaction open holds it back; jobd start empties it" if level != OK else None
+    )
+    yield Check("wal", level, _megabytes(log), hint)
+
+
+def _settings(store: SqliteStore) -> Iterator[Check]:
+    def pragma(name: str) -> Any:
+        return store.read(lambda connection: connection.execute(f"pragma {name}").fetchone()[0])
+
+    mode = pragma("journal_mode")
+    yield Check("journal_mode", OK if mode == "wal" else BROKEN, mode)
+    synchronous = _SYNCHRONOUS.get(pragma("synchronous"), "unknown")
+    promise = (
+        "a commit survives a power cut" if synchronous in {"full", "extra"} else
+        "a power cut can roll back what was committed since the last checkpoint"
+    )  # fmt: skip
+    yield Check("durability", OK, f"{synchronous}: {promise}")
+    application, version = pragma("application_id"), pragma("user_version")
+    level = OK if (application, version) == (APPLICATION_ID, SCHEMA_VERSION) else BROKEN
+    yield Check("schema", level, f"version {version}, application id {application:#x}")
+
+
+def _holder(store: SqliteStore, lock_holder: str | None, now: int) -> Iterator[Check]:
+    yield Check("lock", OK, f"held by {lock_holder}" if lock_holder else "free: no daemon is running")
+    ahead = store.read(lambda connection: connection.execute("select max(created_at) from jobs").fetchone()[0])
+    if ahead is not None and ahead > now + 1_000:
+        yield Check("clock", WARNING, "the newest job is from the future: the clock was set back", "check the clock")
+
+
+def _rules(store: SqliteStore, quick: bool) -> Iterator[Check]:
+    for invariant in invariants(quick=quick):
+        found = violations(store, invariant)
+        if not found:
+            yield Check(invariant.name, OK, invariant.sentence)
+            continue
+        shown = "; ".join(map(_place, found[:_SHOWN]))
+        more = (
+            f"; and {'at least ' if len(found) == LIMIT else ''}{len(found) - _SHOWN} more"
+            if len(found) > _SHOWN
+            else ""
+        )
+        yield Check(invariant.name, BROKEN, f"{shown}{more} (the rule: {invariant.sentence})", _hint(invariant.name))
+
+
+def _place(violation: Violation) -> str:
+    if violation.item_id is not None:
+        return f"{violation.job_id}:#{violation.item_id} {violation.text}"
+    return violation.text if violation.job_id is None else f"job {violation.job_id} {violation.text}"
+
+
+def _hint(name: str) -> str:
+    if name in {"integrity", "foreign_keys"}:
+        return "jobd restore BACKUP"
+    return "jobd recover --check-only shows what can be mended from the evidence"
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1_000_000:,.1f} MB"

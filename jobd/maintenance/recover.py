@@ -1,0 +1,256 @@
+"""recover: what is ``running`` in the store and that nobody runs goes back to ``queued``, by evidence before time.
+
+In this order: a stored result decides; an item whose daemon is not the holder of the file's lock is run by nobody,
+now; and only where there is no proof, silence for the whole grace. Whoever calls holds the lock.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from jobd.maintenance.report import Change, Report
+from jobd.states import CANCELLED, COMPLETED, FAILED, QUEUED, RUNNING
+from jobd.store.ending import end_jobs
+from jobd.store.removal import dead_submissions, remove_job
+from jobd.store.transitions import Event, Move, count_items, record
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from jobd.store.base import Connection, Store
+
+GRACE_MS: Final = 600_000
+MAX_INTERRUPTIONS: Final = 5
+_BATCH: Final = 2_000
+
+
+def _move(edge: str, target: str, *columns: str, sets: tuple[str, ...] = (), silent: bool) -> Move:
+    return Move(
+        "job_items",
+        edge,
+        target,
+        source=RUNNING,
+        fenced=True,
+        columns=columns,
+        sets=sets,
+        also=_SILENT if silent else "",
+    )
+
+
+# Where only the clock speaks, it is asked again in the statement that acts.
+_SILENT: Final = (
+    "job_items.completed_at is null and coalesce(job_items.started_at, 0) < ?"
+    " and not exists (select 1 from daemons as d"
+    " where d.id = job_items.daemon_id and d.heartbeat_at >= ? and d.id <> ?)"
+)
+_MOVES: Final = {
+    (edge, target, silent): _move(edge, target, *columns, sets=sets, silent=silent)
+    for silent in (False, True)
+    for edge, target, columns, sets in (
+        ("recover", QUEUED, ("interruptions", "lone_deaths"), ("daemon_id=null", "available_at=0")),
+        ("abandon", FAILED, ("interruptions", "lone_deaths", "error", "completed_at"), ("error_type=null",)),
+        ("cancel", CANCELLED, ("completed_at",), ()),
+        ("reconcile", COMPLETED, ("completed_at",), ("error_type=null", "error=null")),
+        ("reconcile", FAILED, ("completed_at", "error"), ("error_type=null",)),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds the file's lock: the daemon's id and the items that its registry knows.
+
+    ``daemon_id`` None: no daemon, the caller holds it. ``locks`` false: the file system has none, so that nothing is
+    proved by another daemon's id and only its heartbeat counts.
+    """
+
+    daemon_id: int | None = None
+    known: Collection[int] = frozenset()
+    locks: bool = True
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What decides beside the evidence: the grace in ms, this boot, and how often a task's item may die alone."""
+
+    boot: str
+    grace_ms: int = GRACE_MS
+    max_interruptions: Mapping[str, int] | None = None
+
+    def limit(self, task: str) -> int:
+        """Return how many lone deaths an item of ``task`` may have."""
+        return (self.max_interruptions or {}).get(task, MAX_INTERRUPTIONS)
+
+
+class _Running(NamedTuple):
+    """A running item and what is known of it."""
+
+    id: int
+    job_id: int
+    key: str
+    attempt: int
+    daemon_id: int | None
+    since: int
+    interruptions: int
+    lone_deaths: int
+    task: str
+    requested: int
+    result: str | None
+    value: str | None
+    boot: str | None
+    heartbeat_at: int | None
+
+
+_RUNNING: Final = (
+    "select i.id, i.job_id, i.key, i.attempt, i.daemon_id, coalesce(i.started_at, j.started_at, j.created_at),"
+    " i.interruptions, i.lone_deaths, j.task,"
+    " j.cancel_requested_at is not null or j.fail_requested_at is not null,"
+    " r.status, r.value, d.boot, d.heartbeat_at"
+    " from job_items as i join jobs as j on j.id = i.job_id"
+    " left join results as r on r.item_id = i.id left join daemons as d on d.id = i.daemon_id"
+    " where i.status = 'running' and i.id > ? and j.deleted_at is null order by i.id limit ?"
+)
+
+
+class _Verdict(NamedTuple):
+    """What becomes of one orphan, and why."""
+
+    item: _Running
+    edge: str
+    target: str
+    evidence: str
+    silent: bool
+    columns: tuple[Any, ...]
+
+
+def recover(store: Store, *, holder: Holder, rules: Rules, now: int, actor: str, check_only: bool = False) -> Report:
+    """Settle every orphan, remove dead submissions, end jobs that have nothing open; return what was changed.
+
+    With ``check_only`` nothing is written and the report says what would be.
+    """
+    verdicts: list[_Verdict] = []
+    last = 0
+    while True:
+
+        def batch(connection: Connection, last: int = last) -> tuple[list[_Running], list[_Verdict]]:
+            found = [_Running(*row) for row in connection.execute(_RUNNING, (last, _BATCH)).fetchall()]
+            judged = _judge(found, holder=holder, rules=rules, now=now)
+            if not check_only:
+                _carry_out(store, connection, judged, holder=holder, rules=rules, now=now, actor=actor)
+            return found, judged
+
+        found, judged = store.read(batch) if check_only else store.write(batch)
+        verdicts += judged
+        if len(found) < _BATCH:
+            break
+        last = found[-1].id
+    submissions = dead_submissions(store)
+    if not check_only:
+        for job_id, _ in submissions:
+            remove_job(store, job_id)
+        _end_finished(store, now=now, actor=actor)
+    changes = [
+        Change(v.item.job_id, v.item.id, v.item.key, RUNNING, v.target, v.evidence, v.item.since, v.item.attempt)
+        for v in verdicts
+    ]
+    changes += [Change(job_id, None, None, QUEUED, "removed", "its submitter is gone") for job_id, _ in submissions]
+    return Report("recover", check_only, changes, dict(Counter(change.to_status for change in changes)))
+
+
+def _judge(found: Sequence[_Running], *, holder: Holder, rules: Rules, now: int) -> list[_Verdict]:
+    rows_of = Counter(item.daemon_id for item in found)
+    verdicts = []
+    for item in found:
+        if item.result is not None:
+            target = COMPLETED if item.result == COMPLETED else FAILED
+            columns = (now,) if target == COMPLETED else (now, item.value or "failed")
+            verdicts.append(_Verdict(item, "reconcile", target, "a result is stored", False, columns))
+            continue
+        evidence = _evidence(item, holder, rules, now)
+        if evidence is not None:
+            alone = rows_of[item.daemon_id] == 1 and item.boot == rules.boot
+            verdicts.append(_interrupted(item, evidence, rules, now, alone=alone))
+    return verdicts
+
+
+def _evidence(item: _Running, holder: Holder, rules: Rules, now: int) -> tuple[str, bool] | None:
+    """Return what tells that nobody runs the item and whether it is only silence; None while somebody may."""
+    mine = item.daemon_id is not None and item.daemon_id == holder.daemon_id
+    if mine and item.id in holder.known:
+        return None
+    if item.daemon_id is not None and not mine and holder.locks:
+        return "its daemon is gone", False
+    if item.since >= now - rules.grace_ms:
+        return None
+    if not mine and item.heartbeat_at is not None and item.heartbeat_at >= now - rules.grace_ms:
+        return None
+    return f"silent for over {rules.grace_ms // 1000} s", True
+
+
+def _interrupted(item: _Running, evidence: tuple[str, bool], rules: Rules, now: int, *, alone: bool) -> _Verdict:
+    why, silent = evidence
+    if item.requested:
+        return _Verdict(item, "cancel", CANCELLED, why, silent, (now,))
+    interruptions = item.interruptions + 1
+    deaths = item.lone_deaths + (1 if alone and not silent else 0)
+    if deaths > rules.limit(item.task):
+        error = f"interrupted: its daemon died {deaths} times while it ran alone"
+        return _Verdict(
+            item, "abandon", FAILED, f"alone at {deaths} deaths", silent, (interruptions, deaths, error, now)
+        )
+    return _Verdict(item, "recover", QUEUED, why, silent, (interruptions, deaths))
+
+
+def _carry_out(
+    store: Store,
+    connection: Connection,
+    verdicts: Sequence[_Verdict],
+    *,
+    holder: Holder,
+    rules: Rules,
+    now: int,
+    actor: str,
+) -> None:
+    counts: dict[int, dict[str, int]] = {}
+    events = []
+    since = now - rules.grace_ms
+    for v in verdicts:
+        move = _MOVES[v.edge, v.target, v.silent]
+        also = (since, since, holder.daemon_id or 0) if v.silent else ()
+        if move.run(store, connection, [(v.item.id, v.item.attempt, *v.columns)], also=also) != 1:
+            continue
+        change = counts.setdefault(v.item.job_id, {"running": 0})
+        change["running"] -= 1
+        change[v.target] = change.get(v.target, 0) + 1
+        events.append(
+            Event(v.item.job_id, v.item.id, v.edge, RUNNING, v.target, now, actor, v.item.attempt, message=v.evidence)
+        )
+    record(store, connection, events)
+    count_items(store, connection, counts, progress=now if counts else None)
+    _keep_last_errors(store, connection, verdicts)
+    end_jobs(store, connection, counts, now=now, actor=actor)
+
+
+def _keep_last_errors(store: Store, connection: Connection, verdicts: Sequence[_Verdict]) -> None:
+    errors = {v.item.job_id: v.columns[-2] for v in verdicts if v.edge == "abandon"}
+    if errors:
+        connection.execute(
+            f"update jobs set last_error = m.error from {store.rows('id', 'error')} as m where jobs.id = m.id",  # noqa: S608
+            (store.pack(list(errors.items())),),
+        )
+
+
+def _end_finished(store: Store, *, now: int, actor: str) -> None:
+    """End the jobs that were left open though nothing of them is."""
+
+    def work(connection: Connection) -> None:
+        left = connection.execute(
+            "select id from jobs where status in ('queued', 'running') and sealed_at is not null"
+            " and items_total = items_completed + items_failed + items_skipped + items_cancelled"
+        ).fetchall()
+        if left:
+            end_jobs(store, connection, [row[0] for row in left], now=now, actor=actor)
+
+    store.write(work)

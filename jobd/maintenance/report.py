@@ -1,0 +1,59 @@
+"""What a pass did, or would do, row by row with the evidence."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, Self
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One row that a pass moved: ``evidence`` says why, in words.
+
+    ``item_id`` and ``key`` are None where a whole job moved. ``since`` (Unix ms) is when the row came into
+    ``from_status``, ``attempt`` the item's; both are for people and no part of the JSON.
+    """
+
+    job_id: int
+    item_id: int | None
+    key: str | None
+    from_status: str
+    to_status: str
+    evidence: str
+    since: int | None = None
+    attempt: int | None = None
+
+    def json(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in _CHANGE_JSON}
+
+
+_CHANGE_JSON: Final = ("job_id", "item_id", "key", "from_status", "to_status", "evidence")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One run of a pass. With ``check_only`` nothing was changed; ``counts`` adds up the changes in the pass's words."""
+
+    name: str
+    check_only: bool
+    changes: list[Change] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def json(self) -> dict[str, Any]:
+        return {
+            "pass": self.name,
+            "check_only": self.check_only,
+            "changes": [change.json() for change in self.changes],
+            "counts": self.counts,
+        }
+
+    def dumps(self) -> str:
+        """Return the whole as the text that ``passes.report`` keeps for whoever asked for the pass."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    @classmethod
+    def loads(cls, text: str) -> Self:
+        """Read what ``dumps`` wrote."""
+        found = json.loads(text)
+        return cls(**{**found, "changes": [Change(**change) for change in found["changes"]]})

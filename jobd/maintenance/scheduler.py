@@ -1,0 +1,78 @@
+"""What rings the passes: the ``schedule`` library in one thread, with callbacks that never raise."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import threading
+from typing import TYPE_CHECKING
+
+import schedule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+log = logging.getLogger("jobd.maintenance")
+
+
+class Scheduler:
+    """Rings each beat every so many seconds, and at once when asked. ``wait`` makes the thread's sleep testable."""
+
+    def __init__(self) -> None:
+        # A private one: the library's default scheduler belongs to the user's program.
+        self._schedule = schedule.Scheduler()
+        self._beats: dict[str, Callable[[], None]] = {}
+        self._asked: set[str] = set()
+        self._changed = threading.Condition()
+        self._stopped = False
+
+    def every(self, seconds: float, name: str, beat: Callable[[], None]) -> None:
+        """Add a beat. Its errors are logged, not raised: one failing beat must not starve the others."""
+        self._beats[name] = beat
+        self._schedule.every(max(1, round(seconds))).seconds.do(self._ring, name)
+
+    def ask(self, name: str) -> None:
+        """Have one beat rung now, in the scheduler's thread."""
+        with self._changed:
+            self._asked.add(name)
+            self._changed.notify()
+
+    def stop(self) -> None:
+        """Let ``run`` return after the beat that it is in."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
+
+    def run(self) -> None:
+        """Ring until stopped."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._stopped or bool(self._asked), self._idle())
+                if self._stopped:
+                    return
+                asked, self._asked = self._asked, set()
+            for name in asked:
+                self._ring(name)
+            self.run_pending()
+
+    def run_pending(self) -> None:
+        """Ring what is due."""
+        self._schedule.run_pending()
+        # The library lives in naive local time: where the clock goes back (an hour of autumn), its next run would be
+        # an hour away.
+        latest = dt.datetime.now()  # noqa: DTZ005 - the library's own kind of time
+        for job in self._schedule.get_jobs():
+            period = dt.timedelta(seconds=job.interval)
+            if job.next_run is not None and job.next_run > latest + period:
+                job.next_run = latest + period
+
+    def _idle(self) -> float:
+        idle = self._schedule.idle_seconds
+        shortest = min((job.interval for job in self._schedule.get_jobs()), default=1)
+        return min(max(0.0, idle), shortest) if idle is not None else 1.0
+
+    def _ring(self, name: str) -> None:
+        try:
+            self._beats[name]()
+        except Exception:
+            log.exception("the pass %s failed", name)

@@ -1,0 +1,59 @@
+"""What a running attempt says of itself: progress, and a result before its end. Fenced by the attempt."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jobd.errors import Lost
+from jobd.states import COMPLETED
+
+if TYPE_CHECKING:
+    from jobd.store.base import Connection, Store
+
+_MINE = "id = ? and attempt = ? and status = 'running'"
+
+
+def save_progress(store: Store, job_id: int, item_id: int, attempt: int, progress: str, *, now: int) -> None:
+    """Keep an item's progress (JSON) and count it as progress of its job.
+
+    Raises:
+        Lost: the attempt is no longer the item's.
+    """
+
+    def work(connection: Connection) -> None:
+        changed = connection.execute(
+            f"update job_items set progress = ? where {_MINE}",
+            (progress, item_id, attempt),
+        ).rowcount
+        if changed != 1:
+            raise _lost(item_id, attempt)
+        connection.execute("update jobs set progress_at = ? where id = ?", (now, job_id))
+
+    store.write(work)
+
+
+def save_result(store: Store, item_id: int, attempt: int, value: str, *, now: int) -> None:
+    """Store an attempt's result (JSON text) before its end: from here on the work counts as complete.
+
+    Raises:
+        Lost: the attempt is no longer the item's.
+    """
+
+    def work(connection: Connection) -> None:
+        changed = connection.execute(
+            "insert into results (item_id, attempt, task, key, status, source, value, created_at)"
+            " select i.id, i.attempt, j.task, i.key, ?, 'handler', ?, ?"
+            " from job_items as i join jobs as j on j.id = i.job_id"
+            " where i.id = ? and i.attempt = ? and i.status = 'running'"
+            " on conflict (item_id) do update set attempt=excluded.attempt, status=excluded.status,"
+            " source=excluded.source, value=excluded.value, created_at=excluded.created_at, pruned_at=null",
+            (COMPLETED, value, now, item_id, attempt),
+        ).rowcount
+        if changed != 1:
+            raise _lost(item_id, attempt)
+
+    store.write(work)
+
+
+def _lost(item_id: int, attempt: int) -> Lost:
+    return Lost(f"attempt {attempt} is no longer that of item {item_id}")

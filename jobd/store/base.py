@@ -1,0 +1,192 @@
+"""One store: its connections, its one way to write, and what a database driver must answer.
+
+Every write of every caller goes through :meth:`Store.write`: one immediate transaction at a time in this process,
+retried with jittered backoff while the database is busy, full or failing, and told apart from errors that no retry
+mends. Threads have a connection each, closed with its thread.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
+
+from jobd.errors import StoreBusy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    import peewee
+
+# A connection of the driver. Both drivers speak enough of the DB-API alike for ``execute``.
+Connection = Any
+T = TypeVar("T")
+
+BUSY_TIMEOUT_MS: Final = 5_000
+CLIENT_PATIENCE: Final = 10.0
+FIRST_DELAY: Final = 0.3
+
+
+class Transient(StoreBusy):
+    """Busy, full or an I/O error: the same write may go through later. ``reason`` is one or two words."""
+
+    def __init__(self, message: str, *, reason: str, waited: float, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
+        self.waited = waited
+
+
+class Permanent(Exception):
+    """A constraint, a value or a text that the database will never take; the cause is ``__cause__``."""
+
+
+class Store(ABC):
+    """What every module of the store stands on. ``path`` names the database for people."""
+
+    database: peewee.Database
+    path: str
+
+    def __init__(self) -> None:
+        # One writer at a time in this process: threads wait here in turn instead of in the driver's busy loop.
+        self.mutex = threading.RLock()
+        # Called after a commit that may have given the daemon something to do.
+        self.wake: Callable[[], None] = lambda: None
+
+    # -- what a driver answers ------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def open(self) -> None:
+        """Check the file, create it where there is none, and bring its connection settings in order."""
+
+    @abstractmethod
+    def connection(self) -> Connection:
+        """Return the calling thread's connection, opened if need be."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the calling thread's connection."""
+
+    @abstractmethod
+    def begin(self, connection: Connection) -> None:
+        """Begin a transaction that holds the write lock from its first statement."""
+
+    @abstractmethod
+    def in_transaction(self, connection: Connection) -> bool:
+        """Say whether a transaction is open, by the driver's own word."""
+
+    @abstractmethod
+    def judge(self, error: BaseException) -> BaseException:
+        """Return what ``error`` means: Transient, Permanent, StoreUnusable, or the error itself."""
+
+    @abstractmethod
+    def rows(self, *columns: str) -> str:
+        """Return a subselect that turns one bound parameter, ``pack(rows)``, into rows of ``columns``.
+
+        A whole batch is one statement and one step: statement by statement the interpreter's lock would change hands
+        for every row, and a busy handler thread keeps it for 5 ms each time.
+        """
+
+    @abstractmethod
+    def pack(self, rows: Sequence[Sequence[Any]]) -> str:
+        """Return the parameter that ``rows()`` reads."""
+
+    @abstractmethod
+    def pairs(self, key: str, value: str) -> str:
+        """Return a subselect that turns one bound parameter, ``pack_pairs(pairs)``, into rows of two columns.
+
+        For two columns of text it takes two thirds of the time of ``rows``.
+        """
+
+    @abstractmethod
+    def pack_pairs(self, pairs: Mapping[str, str]) -> str:
+        """Return the parameter that ``pairs()`` reads."""
+
+    @abstractmethod
+    def new_id(self, connection: Connection, statement: str, params: Sequence[Any]) -> int:
+        """Insert one row and return the id that it was given."""
+
+    @abstractmethod
+    def gather(self, connection: Connection, columns: str, source: str, params: Sequence[Any]) -> list[list[Any]]:
+        """Return the rows of ``select columns source`` in one step, for the same reason as ``rows``."""
+
+    @abstractmethod
+    def version(self) -> int:
+        """Return a number that changes when another connection has committed."""
+
+    # -- writing and reading --------------------------------------------------------------------------------------
+
+    def write(self, work: Callable[[Connection], T], *, patience: float = CLIENT_PATIENCE) -> T:
+        """Run ``work(connection)`` in one transaction and return what it returns.
+
+        ``work`` may run several times and must leave nothing behind in memory. Inside a transaction of this thread it
+        joins it. ``patience`` is in seconds; 0 tries once.
+
+        Raises:
+            Transient: the patience ran out.
+            Permanent: the database will never take it.
+            StoreUnusable: the file cannot be used.
+        """
+        spent = 0.0
+        for delay in _delays():
+            try:
+                with self.mutex:
+                    return self._transaction(work)
+            except Transient as error:
+                spent += error.waited + delay
+                if spent > patience:
+                    raise
+            time.sleep(delay)
+        raise AssertionError  # the delays never end
+
+    def _transaction(self, work: Callable[[Connection], T]) -> T:
+        try:
+            connection = self.connection()
+            joined = self.in_transaction(connection)
+            if not joined:
+                self.begin(connection)
+        except Exception as error:  # noqa: BLE001 - judged and raised again
+            self._raise(error)
+        if joined:
+            # Not judged here: the outermost write alone retries. One that retried inside it would sleep with the
+            # lock held, and after a full disk, which ends the transaction, commit its half alone.
+            return work(connection)
+        try:
+            answer = work(connection)
+            connection.execute("commit")
+        except BaseException as error:  # noqa: BLE001 - judged and raised again
+            # After a full disk or an I/O error the transaction may be gone already: a ROLLBACK would then fail and
+            # hide the cause.
+            if self.in_transaction(connection):
+                connection.execute("rollback")
+            self._raise(error)
+        return answer
+
+    def read(self, work: Callable[[Connection], T]) -> T:
+        """Run ``work(connection)`` on one snapshot of the database and return what it returns."""
+        try:
+            connection = self.connection()
+            if self.in_transaction(connection):
+                return work(connection)
+            connection.execute("begin")
+            try:
+                return work(connection)
+            finally:
+                if self.in_transaction(connection):
+                    connection.execute("rollback")
+        except Exception as error:  # noqa: BLE001 - judged and raised again
+            self._raise(error)
+
+    def _raise(self, error: BaseException) -> NoReturn:
+        meant = self.judge(error)
+        if meant is error:
+            raise error
+        raise meant from error
+
+
+def _delays() -> Iterator[float]:
+    delay = FIRST_DELAY
+    while True:
+        yield delay * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
+        delay = min(delay * 2, 5.0)

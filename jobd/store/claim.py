@@ -1,0 +1,254 @@
+"""How queued items become running ones: by priority, jobs of one priority in turn, in few statements.
+
+The dispatcher asks for a number of items in one of three lanes. ``FRESH`` items may be claimed ahead of a free slot;
+an item that was interrupted once (``CAREFUL``) only into a free slot; one that was interrupted twice or more
+(``ALONE``) only when nothing else runs, so that what kills the process is found out.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from jobd.states import RUNNING
+from jobd.store.transitions import JobMove, Move, count_items, job_move, move_jobs
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from jobd.store.base import Connection, Store
+
+# The terms of the partial index jobs_claimable, to the letter: SQLite takes the index only then.
+_CLAIMABLE: Final = (
+    "status in ('queued', 'running') and sealed_at is not null and paused_at is null"
+    " and cancel_requested_at is null and fail_requested_at is null and deleted_at is null"
+    " and items_total > items_running + items_waiting + items_completed + items_failed"
+    " + items_skipped + items_cancelled"
+)
+_DUE_OF_JOBS: Final = f"{_CLAIMABLE.replace('status', 'jobs.status', 1)} and (not_before is null or not_before <= ?)"
+_JOB_COLUMNS: Final = "id, task, params, priority, created_at, status, policy"
+_ITEM_COLUMNS: Final = (
+    "job_items.id as id, job_items.job_id as job_id, job_items.key as key, job_items.payload as payload,"
+    " job_items.attempt as attempt"
+)
+_JOBS_AT_ONCE: Final = 500
+_ROUNDS: Final = 4
+
+_START: Final = Move(
+    "job_items",
+    "start",
+    RUNNING,
+    sets=("attempt=attempt+1", "daemon_id=?", "started_at=?", "completed_at=null", "progress=null", "available_at=0"),
+)
+_START_JOB: Final = job_move("start", RUNNING, "started_at=coalesce(started_at, ?)", "progress_at=?")
+
+
+class Lane(enum.Enum):
+    """Which queued items a claim takes."""
+
+    FRESH = "interruptions = 0"
+    CAREFUL = "interruptions = 1"
+    ALONE = "interruptions > 1"
+
+
+class Claimed(NamedTuple):
+    """One attempt: an item that now runs, with what its handler needs. ``payload`` and ``params`` are JSON text."""
+
+    item_id: int
+    job_id: int
+    key: str
+    payload: str
+    attempt: int
+    task: str
+    params: str
+    job_created_at: int
+    lane: Lane
+    claimed_at: int
+
+
+class _Job(NamedTuple):
+    id: int
+    task: str
+    params: str
+    priority: int
+    created_at: int
+    status: str
+    policy: str
+
+
+class Turns:
+    """Whose turn it is: the last job served, for each priority. Memory only: a restart begins a new round."""
+
+    def __init__(self) -> None:
+        self._last: dict[int, int] = {}
+
+    def last(self, priority: int) -> int:
+        """Return the id of the last job served at ``priority``."""
+        return self._last.get(priority, 0)
+
+    def served(self, priority: int, job_id: int) -> None:
+        """Remember the last job served."""
+        self._last[priority] = job_id
+
+
+def claim(
+    store: Store,
+    connection: Connection,
+    turns: Turns,
+    *,
+    limit: int,
+    lane: Lane,
+    tasks: Collection[str],
+    daemon_id: int,
+    now: int,
+    actor: str,
+) -> list[Claimed]:
+    """Start up to ``limit`` items of ``lane`` and return them in the order in which they should run.
+
+    Fewer than ``limit`` means that no more of them are due now.
+    """
+    claimed: list[Claimed] = []
+    for _ in range(_ROUNDS):
+        picked = _pick(store, connection, turns, limit - len(claimed), lane, tasks, now)
+        if not picked:
+            break
+        _start(store, connection, picked, daemon_id=daemon_id, now=now, actor=actor)
+        claimed += [item for _, item in picked]
+        if len(claimed) >= limit:
+            break
+    return claimed
+
+
+def _pick(
+    store: Store, connection: Connection, turns: Turns, limit: int, lane: Lane, tasks: Collection[str], now: int
+) -> list[tuple[_Job, Claimed]]:
+    """Return one round: an equal share for each job whose turn it is, of the highest priority that has any."""
+    ceiling: int | None = None
+    while True:
+        priority = _next_priority(store, connection, tasks, ceiling, now)
+        if priority is None:
+            return []
+        jobs = _in_turn(store, connection, turns, priority, limit, tasks, now)
+        share = -(-limit // len(jobs)) if jobs else 0
+        picked = _items(store, connection, jobs, share, lane, now)[:limit]
+        if picked:
+            turns.served(priority, picked[-1][0].id)
+            return picked
+        ceiling = priority
+
+
+def any_interrupted(connection: Connection) -> bool:
+    """Say whether an item that was interrupted is queued."""
+    return (
+        connection.execute("select 1 from job_items where status = 'queued' and interruptions > 0 limit 1").fetchone()
+        is not None
+    )
+
+
+def _due(store: Store) -> str:
+    known = f"task in (select task from {store.rows('task')} as t)"
+    return f"{_CLAIMABLE} and (not_before is null or not_before <= ?) and {known}"
+
+
+def _next_priority(
+    store: Store, connection: Connection, tasks: Collection[str], below: int | None, now: int
+) -> int | None:
+    bound = "" if below is None else "and priority < ?"
+    params = [now, store.pack([(task,) for task in tasks]), *([] if below is None else [below])]
+    found = connection.execute(
+        f"select priority from jobs where {_due(store)} {bound} order by priority desc limit 1",
+        params,
+    ).fetchone()
+    return None if found is None else int(found[0])
+
+
+def _in_turn(
+    store: Store, connection: Connection, turns: Turns, priority: int, limit: int, tasks: Collection[str], now: int
+) -> list[_Job]:
+    """Return the jobs of one priority, from the one after the last served, round once."""
+    last = turns.last(priority)
+    known = store.pack([(task,) for task in tasks])
+    most = min(limit, _JOBS_AT_ONCE)
+    jobs: list[_Job] = []
+    for side in (">", "<="):
+        source = f"from jobs where {_due(store)} and priority = ? and id {side} ? order by id limit ?"
+        rows = store.gather(connection, _JOB_COLUMNS, source, (now, known, priority, last, most - len(jobs)))
+        jobs += [_Job(*row) for row in rows]
+        if len(jobs) >= most:
+            break
+    return jobs
+
+
+def _items(
+    store: Store, connection: Connection, jobs: Sequence[_Job], share: int, lane: Lane, now: int
+) -> list[tuple[_Job, Claimed]]:
+    if not jobs:
+        return []
+    if len(jobs) == 1:
+        source = (
+            f"from job_items where job_id = ? and status = 'queued' and available_at <= ? and {lane.value}"
+            " order by available_at, id limit ?"
+        )
+        params: tuple[Any, ...] = (jobs[0].id, now, share)
+    else:
+        source = (
+            f"from {store.rows('job')} as j join job_items on job_items.id in ("
+            " select i.id from job_items as i where i.job_id = j.job and i.status = 'queued' and i.available_at <= ?"
+            f" and i.{lane.value} order by i.available_at, i.id limit ?)"
+        )
+        params = (store.pack([(job.id,) for job in jobs]), now, share)
+    by_id = {job.id: job for job in jobs}
+    found = []
+    for item_id, job_id, key, payload, attempt in store.gather(connection, _ITEM_COLUMNS, source, params):
+        job = by_id[job_id]
+        found.append(
+            (
+                job,
+                Claimed(item_id, job_id, key, payload, attempt + 1, job.task, job.params, job.created_at, lane, now),
+            )
+        )
+    return found
+
+
+def _start(
+    store: Store,
+    connection: Connection,
+    picked: Sequence[tuple[_Job, Claimed]],
+    *,
+    daemon_id: int,
+    now: int,
+    actor: str,
+) -> None:
+    _START.run(store, connection, [(item.item_id,) for _, item in picked], (daemon_id, now))
+    counts: dict[int, dict[str, int]] = {}
+    first: dict[int, JobMove] = {}
+    for job, item in picked:
+        change = counts.setdefault(item.job_id, {"running": 0})
+        change["running"] += 1
+        if job.status == "queued":
+            first[job.id] = JobMove(job.id, job.status)
+    if first:
+        move_jobs(store, connection, _START_JOB, list(first.values()), now=now, actor=actor, params=(now, now))
+    count_items(store, connection, counts, progress=None)
+
+
+def queued_alone(store: Store, connection: Connection, tasks: Collection[str], now: int) -> bool:
+    """Say whether an item that must run alone could be claimed now."""
+    found = connection.execute(
+        "select 1 from job_items as i join jobs on jobs.id = i.job_id where i.status = 'queued' and i.interruptions > 1"
+        f" and i.available_at <= ? and {_DUE_OF_JOBS} and task in (select task from {store.rows('task')} as t) limit 1",
+        (now, now, store.pack([(task,) for task in tasks])),
+    ).fetchone()
+    return found is not None
+
+
+def next_due(connection: Connection, now: int) -> int | None:
+    """Return when the next thing that waits for its time is due, in Unix ms; None if nothing waits."""
+    item = connection.execute(
+        "select min(available_at) from job_items where status = 'queued' and available_at > 0 and available_at > ?",
+        (now,),
+    ).fetchone()[0]
+    job = connection.execute(
+        "select min(not_before) from jobs where not_before is not null and status = 'queued' and not_before > ?", (now,)
+    ).fetchone()[0]
+    return min((due for due in (item, job) if due is not None), default=None)

@@ -1,0 +1,315 @@
+"""Reading what belongs to a job: its items, results, events, errors and outputs. Nothing here writes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from jobd.errors import NotFound, UsageError
+from jobd.states import ITEM_STATUSES
+from jobd.store.models import ItemOutput
+from jobd.store.standing import parsed
+from jobd.store.views import ErrorGroup, EventView, ItemView, OutputView, ResultView
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from jobd.store.base import Connection, Store
+
+PAGE: Final = 2_000
+# Beyond, a job is no longer sorted by its items' ids but passed over in their order.
+_SMALL: Final = 10_000
+
+_ITEM_COLUMNS: Final = (
+    "id, job_id, key, status, attempt, failures, interruptions, external_id, started_at, completed_at, error_type,"
+    " error, progress, payload, daemon_id, available_at, deadline_at, intent"
+)
+
+
+# -- items ----------------------------------------------------------------------------------------------------------
+
+
+def items(  # noqa: PLR0913 - one for each filter of the contract
+    store: Store,
+    job_id: int,
+    *,
+    status: str | None = None,
+    limit: int = 100,
+    after: int | None = None,
+    key: str | None = None,
+) -> list[ItemView]:
+    """Return a page of a job's items in the order of submission; the next one is that ``after`` the last id.
+
+    Raises:
+        NotFound: there is no such job.
+        UsageError: an unknown status.
+    """
+    if status is not None and status not in ITEM_STATUSES:
+        raise UsageError(f"unknown status of an item: {status!a}", hint=f"one of {', '.join(ITEM_STATUSES)}")
+
+    def work(connection: Connection) -> list[Any]:
+        if _total(connection, job_id) > _SMALL and key is None and status not in _INDEXED:
+            return _pass_over(connection, _ITEMS, job_id, status, after, limit)
+        return _pick(connection, job_id, status, key, after or 0, limit)
+
+    return [_item(row) for row in store.read(work)]
+
+
+# No index has a job's items in the order of their ids: every submission would pay for what few readings want. So the
+# ids are sorted out of an index that has no more than them, and the table is touched for one page.
+_PICK: Final = (
+    f"select {_ITEM_COLUMNS} from job_items where id in (select id from job_items where {{own}} and +id > ?{{terms}}"
+    " order by +id limit ?) order by id"
+)
+_INDEXED: Final = ("queued", "running", "waiting", "failed")
+
+
+def _pick(  # noqa: PLR0913 - the filters of one statement
+    connection: Connection, job_id: int, status: str | None, key: str | None, after: int, limit: int
+) -> list[Any]:
+    # A status is text and not bound, so that its partial index is taken; a plus sign keeps a term from the planner,
+    # which would take the items of the job where the few that wait are meant.
+    own = "+job_id = ?" if status == "waiting" else "job_id = ?"
+    terms = (f" and status = '{status}'" if status else "") + (" and key = ?" if key is not None else "")
+    params = (job_id, after, *(() if key is None else (key,)), limit)
+    return list(connection.execute(_PICK.format(own=own, terms=terms), params).fetchall())
+
+
+_ITEMS: Final = (
+    f"select {_ITEM_COLUMNS} from job_items where +job_id = ? and id > ? and (? is null or status = ?)"  # noqa: S608
+    " order by id limit ?"
+)
+
+
+def _pass_over(  # noqa: PLR0913 - the filters of one statement
+    connection: Connection, text: str, job_id: int, status: str | None, after: int | None, limit: int
+) -> list[Any]:
+    """Return a page of a large job: from where it begins, or from the page before, on through the table."""
+    if after is None:
+        first = connection.execute("select min(id) from job_items where job_id=?", (job_id,)).fetchone()[0]
+        if first is None:
+            return []
+        after = first - 1
+    return list(connection.execute(text, (job_id, after, status, status, limit)).fetchall())
+
+
+def item(store: Store, job_id: int, name: str) -> ItemView:
+    """Return one item of a job by its key, or by its number as ``#123``.
+
+    Raises:
+        NotFound: there is no such job, or no such item in it.
+    """
+
+    def work(connection: Connection) -> Any:
+        text = f"select {_ITEM_COLUMNS} from job_items where job_id=? and key=?"  # noqa: S608 - columns of this module
+        found = connection.execute(text, (job_id, name)).fetchone()
+        number = name[1:20]
+        # A key wins over a number: what was submitted as "#1" must stay reachable.
+        if found is None and name.startswith("#") and number.isdecimal() and number.isascii():
+            text = f"select {_ITEM_COLUMNS} from job_items where id=? and job_id=?"  # noqa: S608 - as above
+            found = connection.execute(text, (min(int(number), 2**63 - 1), job_id)).fetchone()
+        if found is None:
+            _total(connection, job_id)
+        return found
+
+    row = store.read(work)
+    if row is None:
+        raise NotFound(f"job {job_id} has no item {name!a}", hint=f"jobd items {job_id} shows its items")
+    return _item(row)
+
+
+def _total(connection: Connection, job_id: int) -> int:
+    found = connection.execute("select items_total from jobs where id=?", (job_id,)).fetchone()
+    if found is None:
+        raise NotFound(f"there is no job {job_id}", hint="jobd list shows the jobs")
+    return int(found[0])
+
+
+def _item(row: Sequence[Any]) -> ItemView:
+    (
+        item_id, job_id, key, status, attempt, failures, interruptions, external_id, started_at, completed_at,
+        error_type, error, progress, payload, daemon_id, available_at, deadline_at, intent,
+    ) = row  # fmt: skip
+    ended = started_at is not None and completed_at is not None
+    return ItemView(
+        id=item_id,
+        job_id=job_id,
+        key=key,
+        status=status,
+        attempt=attempt,
+        failures=failures,
+        interruptions=interruptions,
+        external_id=external_id,
+        started_at=started_at,
+        completed_at=completed_at,
+        duration_ms=max(0, completed_at - started_at) if ended else None,
+        error_type=error_type,
+        error=error,
+        progress=parsed(progress),
+        payload=parsed(payload),
+        daemon_id=daemon_id,
+        available_at=available_at,
+        deadline_at=deadline_at,
+        intent=intent,
+    )
+
+
+# -- results --------------------------------------------------------------------------------------------------------
+
+_RESULT_COLUMNS: Final = (
+    "i.job_id, r.key, r.value, r.status, r.source, r.created_at,"
+    " exists (select 1 from result_data d where d.item_id = r.item_id) as has_data,"
+    " r.item_id, r.attempt, r.period, r.pruned_at"
+)
+_OF_ITEM: Final = "results r join job_items i on i.id = r.item_id"
+
+
+_RESULTS: Final = (
+    f"select {_RESULT_COLUMNS} from job_items i cross join results r on r.item_id = i.id"  # noqa: S608
+    " where +i.job_id = ? and i.id > ? and (? is null or i.status = ?) order by i.id limit ?"
+)
+_RESULTS_OF_FEW: Final = f"select {_RESULT_COLUMNS} from {_OF_ITEM} where i.job_id = ? order by +i.id"  # noqa: S608
+
+
+def results(store: Store, job_id: int) -> Iterator[ResultView]:
+    """Yield the results of a job in the order of its items, page by page in constant memory.
+
+    Each page is a snapshot of its own: an iteration that takes its time keeps no transaction open.
+
+    Raises:
+        NotFound: there is no such job; raised by the call, not by the first result.
+    """
+    if store.read(lambda connection: _total(connection, job_id)) > PAGE:
+        return _paged_results(store, job_id)
+    rows = store.read(lambda connection: connection.execute(_RESULTS_OF_FEW, (job_id,)).fetchall())
+    return map(_result, rows)
+
+
+def _paged_results(store: Store, job_id: int) -> Iterator[ResultView]:
+    after: int | None = None
+    while True:
+
+        def work(connection: Connection, after: int | None = after) -> list[Any]:
+            return _pass_over(connection, _RESULTS, job_id, None, after, PAGE)
+
+        found = [_result(row) for row in store.read(work)]
+        yield from found
+        if len(found) < PAGE:
+            return
+        after = found[-1].item_id
+
+
+_OF_KEY: Final = (
+    f"select {_RESULT_COLUMNS} from {_OF_ITEM} where r.task = ? and r.key = ? order by r.item_id desc limit ?"  # noqa: S608
+)
+# The newest results of all tasks are mostly enough for a page of a busy one; the index, which has them by key and so
+# unsorted, is for a task that is rare among them.
+_NEAR: Final = (
+    f"select {_RESULT_COLUMNS} from {_OF_ITEM} where r.item_id in (select item_id from"  # noqa: S608
+    " (select item_id, task from results order by item_id desc limit 2000) as n where task = ?)"
+    " order by r.item_id desc limit ?"
+)
+_OF_TASK: Final = (
+    f"select {_RESULT_COLUMNS} from {_OF_ITEM} where r.item_id in (select item_id from results"  # noqa: S608
+    " where task = ? order by item_id desc limit ?) order by r.item_id desc"
+)
+
+
+def results_of(store: Store, task: str, key: str | None = None, *, limit: int = 100) -> list[ResultView]:
+    """Return the results of a task, or of one key of it, newest item first."""
+
+    def work(connection: Connection) -> list[Any]:
+        if key is not None:
+            return list(connection.execute(_OF_KEY, (task, key, limit)).fetchall())
+        near = connection.execute(_NEAR, (task, limit)).fetchall()
+        return list(near if len(near) == limit else connection.execute(_OF_TASK, (task, limit)).fetchall())
+
+    return [_result(row) for row in store.read(work)]
+
+
+# Text: this is asked for every key of a page or a program, and is one step down an index.
+_LATEST: Final = (
+    f"select {_RESULT_COLUMNS} from {_OF_ITEM} where r.task = ? and r.key = ? order by r.item_id desc limit 1"  # noqa: S608
+)
+
+
+def latest_result(store: Store, task: str, key: str) -> ResultView:
+    """Return the newest result of a key.
+
+    Raises:
+        NotFound: the task has left none under this key.
+    """
+    row = store.read(lambda connection: connection.execute(_LATEST, (task, key)).fetchone())
+    if row is None:
+        raise NotFound(f"{task} has no result for {key!a}", hint=f"jobd results {task} shows what it has")
+    return _result(row)
+
+
+def _result(row: Sequence[Any]) -> ResultView:
+    job_id, key, value, status, source, created_at, has_data, item_id, attempt, period, pruned_at = row
+    return ResultView(
+        job_id, key, parsed(value), status, source, created_at, bool(has_data), item_id, attempt, period, pruned_at
+    )
+
+
+# -- events, errors, output -------------------------------------------------------------------------------------------
+
+_EVENTS: Final = (
+    "select e.id, e.job_id, i.key, e.name, e.from_status, e.to_status, e.at, e.actor, e.attempt, e.external_id,"
+    " e.message, e.count from job_events e left join job_items i on i.id = e.item_id"
+    " where e.job_id = ? {own} order by e.id desc limit ?"
+)
+
+
+def events(store: Store, job_id: int, *, items: bool = False, limit: int = 1_000) -> list[EventView]:
+    """Return the newest events of a job, oldest first: its own and its bulk moves, with ``items`` all.
+
+    Raises:
+        NotFound: there is no such job.
+    """
+    text = _EVENTS.format(own="" if items else "and e.item_id is null")
+
+    def work(connection: Connection) -> list[Any]:
+        _total(connection, job_id)
+        return list(connection.execute(text, (job_id, limit)).fetchall())
+
+    return [EventView(*row) for row in reversed(store.read(work))]
+
+
+_ERRORS: Final = (
+    "select error_type, error, count(*) as failed, min(completed_at), max(completed_at),"
+    " json_group_array(key) filter (where place <= ?) from (select error_type, error, completed_at, key,"
+    " row_number() over (partition by error_type, error order by id) as place"
+    " from job_items where job_id = ? and status = 'failed') as f"
+    " group by error_type, error order by failed desc, min(completed_at) limit ?"
+)
+
+
+def errors(store: Store, job_id: int, *, limit: int = 100, keys: int = 3) -> list[ErrorGroup]:
+    """Return the failed items of a job by their error, the most frequent first, each with its first ``keys`` keys.
+
+    Raises:
+        NotFound: there is no such job.
+    """
+
+    def work(connection: Connection) -> list[Any]:
+        _total(connection, job_id)
+        return list(connection.execute(_ERRORS, (keys, job_id, limit)).fetchall())
+
+    return [
+        ErrorGroup(error_type, error, count, first_at, last_at, tuple(parsed(some)))
+        for error_type, error, count, first_at, last_at, some in store.read(work)
+    ]
+
+
+def output(store: Store, item_id: int) -> OutputView:
+    """Return what the item's latest attempt printed or logged.
+
+    Raises:
+        NotFound: it left nothing.
+    """
+    query = ItemOutput.select().where(ItemOutput.item_id == item_id).tuples()
+    found = store.read(lambda _: list(query.execute(store.database)))
+    if not found:
+        raise NotFound(f"item {item_id} left no output", hint="output is what a command printed and what ctx.log said")
+    item_id, attempt, text, truncated = found[0]
+    return OutputView(item_id, attempt, text, bool(truncated))

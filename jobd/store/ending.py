@@ -1,0 +1,89 @@
+"""How a job ends: decided in the transaction that settles its last open item, and nowhere else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from jobd.states import CANCELLED, COMPLETED, FAILED
+from jobd.store.transitions import JobMove, Move, job_move, move_jobs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from jobd.store.base import Connection, Store
+
+# What completed without a warning has no error to show.
+_COMPLETE: Final = job_move(
+    "complete", COMPLETED, "completed_at=?", "status_message=null", "timeout_at=null",
+    "last_error=case when items_failed > 0 then last_error end",
+)  # fmt: skip
+_FAIL: Final = job_move("fail", FAILED, "completed_at=?", "timeout_at=null")
+_CANCEL: Final = job_move("cancel", CANCELLED, "completed_at=?", "timeout_at=null")
+
+_OPEN: Final = "items_total > items_completed + items_failed + items_skipped + items_cancelled"
+_COLUMNS: Final = (
+    "id, status, items_total, items_failed, items_cancelled, tolerance, "
+    "cancel_requested_at is not null as cancelling, fail_requested_at is not null as failing"
+)
+
+
+class _Job(NamedTuple):
+    id: int
+    status: str
+    total: int
+    failed: int
+    cancelled: int
+    tolerance: str
+    cancelling: int
+    failing: int
+
+
+class Ended(NamedTuple):
+    """A job that ended, and how."""
+
+    job_id: int
+    status: str
+    message: str | None
+
+
+def end_jobs(store: Store, connection: Connection, job_ids: Iterable[int], *, now: int, actor: str) -> list[Ended]:
+    """End those of ``job_ids`` that have nothing open, and return them.
+
+    A job whose items are still being submitted, or that is being deleted, does not end.
+    """
+    params = (store.pack([(job_id,) for job_id in job_ids]),)
+    source = (
+        f"from jobs where id in (select id from {store.rows('id')} as m) and status in ('queued', 'running')"
+        f" and sealed_at is not null and deleted_at is null and not ({_OPEN})"
+    )
+    found = [_Job(*row) for row in store.gather(connection, _COLUMNS, source, params)]
+    moves: dict[Move, list[JobMove]] = {_COMPLETE: [], _FAIL: [], _CANCEL: []}
+    ended = []
+    for job in found:
+        move, message = _ending(job)
+        moves[move].append(JobMove(job.id, job.status, message))
+        ended.append(Ended(job.id, move.target, message))
+    for move, jobs in moves.items():
+        if jobs:
+            move_jobs(store, connection, move, jobs, now=now, actor=actor, params=(now,))
+    return ended
+
+
+def _ending(job: _Job) -> tuple[Move, str | None]:
+    failed = f"{job.failed:,} of {job.total:,} items failed"
+    if job.failing and (job.failed or job.cancelled):
+        return _FAIL, "by request"
+    if job.cancelling and job.cancelled:
+        return _CANCEL, f"{job.cancelled:,} of {job.total:,} items cancelled"
+    if exceeds(job.tolerance, job.failed, job.total):
+        return _FAIL, failed
+    if not job.total:
+        return _COMPLETE, "no items"
+    return _COMPLETE, f"with warnings: {failed}" if job.failed else None
+
+
+def exceeds(tolerance: str, failed: int, total: int) -> bool:
+    """Say whether more items failed than ``tolerance`` allows: a count, or a percentage of all of them."""
+    if tolerance.endswith("%"):
+        return failed * 100 > float(tolerance[:-1]) * total
+    return failed > int(tolerance)

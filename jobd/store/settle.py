@@ -1,0 +1,319 @@
+"""How an attempt's outcome is written: once, guarded by its attempt, with everything that follows from it.
+
+A batch is one transaction. Where a guard does not hold for one of its rows, or the database refuses one, the batch is
+rolled back to its beginning and replayed with a savepoint for each outcome: the culprit alone is judged, the others
+commit in the same pass.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from jobd.states import CANCELLED, COMPLETED, FAILED, QUEUED, RUNNING, SKIPPED
+from jobd.store.base import Permanent
+from jobd.store.ending import Ended, end_jobs
+from jobd.store.transitions import Event, Move, count_items, record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from jobd.store.base import Connection, Store
+
+
+class Kind(enum.Enum):
+    """What an attempt came to. ``RELEASED`` never began; ``STOPPED`` was under way when its daemon left."""
+
+    COMPLETED = COMPLETED
+    FAILED = FAILED
+    SKIPPED = SKIPPED
+    CANCELLED = CANCELLED
+    RELEASED = "released"
+    STOPPED = "stopped"
+
+
+class Outcome(NamedTuple):
+    """What one attempt reports. Times are Unix ms; ``value`` is JSON text; ``output`` is (text, truncated)."""
+
+    item_id: int
+    job_id: int
+    attempt: int
+    task: str
+    key: str
+    kind: Kind
+    started_at: int
+    completed_at: int
+    value: str | None = None
+    error_type: str | None = None
+    error: str | None = None
+    output: tuple[str, bool] | None = None
+    saved: bool = False  # ctx.save_result has stored the result already: the work is declared complete
+
+
+class Settled(NamedTuple):
+    """What became of a batch: outcomes applied now, applied before, come too late, refused by the database even as
+    failures, and the jobs that ended.
+    """
+
+    applied: list[Outcome]
+    replayed: list[Outcome]
+    late: list[Outcome]
+    unstorable: list[Outcome]
+    ended: list[Ended]
+
+
+class Uneven(Exception):
+    """A guard did not hold for every row of a batch."""
+
+
+_COMPLETE: Final = Move(
+    "job_items", "complete", COMPLETED, source=RUNNING, fenced=True, columns=("started_at", "completed_at"),
+    sets=("error_type=null", "error=null"),
+)  # fmt: skip
+_FAIL: Final = Move(
+    "job_items", "fail", FAILED, source=RUNNING, fenced=True,
+    columns=("started_at", "completed_at", "error_type", "error"), sets=("failures=failures+1",),
+)  # fmt: skip
+_SKIP: Final = Move(
+    "job_items", "skip", SKIPPED, source=RUNNING, fenced=True,
+    columns=("started_at", "completed_at", "error_type", "error"),
+)  # fmt: skip
+_CANCEL: Final = Move("job_items", "cancel", CANCELLED, source=RUNNING, fenced=True, columns=("completed_at",))
+# What never began was no attempt. Nobody holds its token, so it may be given again.
+_RELEASE: Final = Move(
+    "job_items", "release", QUEUED, fenced=True, sets=("attempt=attempt-1", "daemon_id=null", "started_at=null")
+)
+_STOP: Final = Move("job_items", "release", QUEUED, fenced=True, sets=("daemon_id=null",))
+
+
+def settle(store: Store, connection: Connection, outcomes: Sequence[Outcome], *, now: int, actor: str) -> Settled:
+    """Write a batch of outcomes, and end the jobs that have nothing open any more.
+
+    Raises:
+        Transient: the store cannot be written now; nothing was.
+    """
+    outcomes = _under_request(store, connection, outcomes)
+    connection.execute("savepoint batch")
+    try:
+        _write(store, connection, outcomes, now=now, actor=actor)
+        settled = Settled(list(outcomes), [], [], [], [])
+    except Exception as error:
+        meant = store.judge(error)
+        if not isinstance(meant, Uneven | Permanent):
+            raise
+        connection.execute("rollback to batch")
+        settled = _one_by_one(store, connection, outcomes, now=now, actor=actor)
+    connection.execute("release batch")
+    ended = end_jobs(store, connection, {outcome.job_id for outcome in settled.applied}, now=now, actor=actor)
+    return settled._replace(ended=ended)
+
+
+def _one_by_one(store: Store, connection: Connection, outcomes: Sequence[Outcome], *, now: int, actor: str) -> Settled:
+    settled = Settled([], [], [], [], [])
+    for outcome in outcomes:
+        refusal = _write_one(store, connection, outcome, now=now, actor=actor)
+        if isinstance(refusal, Permanent):
+            failed = _refused(outcome, str(refusal))
+            refusal = _write_one(store, connection, failed, now=now, actor=actor)
+            (settled.unstorable if refusal else settled.applied).append(outcome if refusal else failed)
+        elif refusal is None:
+            settled.applied.append(outcome)
+        elif _replayed(connection, outcome):
+            settled.replayed.append(outcome)
+        else:
+            _record_late(store, connection, outcome, now=now, actor=actor)
+            settled.late.append(outcome)
+    return settled
+
+
+def _write_one(
+    store: Store, connection: Connection, outcome: Outcome, *, now: int, actor: str
+) -> Uneven | Permanent | None:
+    """Write one outcome under a savepoint and return what refused it, if anything did."""
+    connection.execute("savepoint one")
+    try:
+        _write(store, connection, [outcome], now=now, actor=actor)
+    except Exception as error:
+        meant = store.judge(error)
+        if not isinstance(meant, Uneven | Permanent):
+            raise
+        connection.execute("rollback to one")
+        connection.execute("release one")
+        return meant
+    connection.execute("release one")
+    return None
+
+
+def _replayed(connection: Connection, outcome: Outcome) -> bool:
+    """Say whether this very outcome is recorded already, as after a commit whose answer was lost."""
+    found = connection.execute("select status, attempt from job_items where id=?", (outcome.item_id,)).fetchone()
+    return found is not None and tuple(found) == (outcome.kind.value, outcome.attempt)
+
+
+def _refused(outcome: Outcome, reason: str) -> Outcome:
+    return outcome._replace(
+        kind=Kind.FAILED,
+        value=None,
+        output=None,
+        error_type=None,
+        error=f"cannot be stored: {reason}",
+    )
+
+
+def _under_request(store: Store, connection: Connection, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
+    """Return ``outcomes`` with what would be queued again cancelled, where its job is being cancelled or failed.
+
+    A handler that raised Cancelled though nobody asked for it has failed.
+    """
+    doubtful = {o.job_id for o in outcomes if o.kind in {Kind.RELEASED, Kind.STOPPED, Kind.CANCELLED}}
+    if not doubtful:
+        return outcomes
+    source = (
+        f"from jobs where id in (select id from {store.rows('id')} as m)"
+        " and (cancel_requested_at is not null or fail_requested_at is not null)"
+    )
+    requested = {row[0] for row in store.gather(connection, "id", source, (store.pack([(i,) for i in doubtful]),))}
+    judged = []
+    for outcome in outcomes:
+        kind = outcome.kind
+        if kind in {Kind.RELEASED, Kind.STOPPED} and outcome.job_id in requested:
+            kind = Kind.CANCELLED
+        elif kind is Kind.CANCELLED and outcome.job_id not in requested:
+            kind = Kind.FAILED
+        judged.append(outcome._replace(kind=kind))
+    return judged
+
+
+def _write(store: Store, connection: Connection, outcomes: Sequence[Outcome], *, now: int, actor: str) -> None:
+    by_kind: dict[Kind, list[Outcome]] = {}
+    counts: dict[int, dict[str, int]] = {}
+    for outcome in outcomes:
+        # save_result declared the work complete: what the handler did after that does not undo it.
+        kind = Kind.COMPLETED if outcome.saved else outcome.kind
+        by_kind.setdefault(kind, []).append(outcome)
+        change = counts.setdefault(outcome.job_id, {"running": 0})
+        change["running"] -= 1
+        change[kind.value] = change.get(kind.value, 0) + 1
+    for kind, batch in by_kind.items():
+        _WRITERS[kind](store, connection, batch, now, actor)
+    _keep_output(store, connection, [outcome for outcome in outcomes if outcome.output])
+    progress = now if set(by_kind) - {Kind.RELEASED, Kind.STOPPED} else None
+    count_items(store, connection, counts, progress=progress)
+
+
+def _apply(store: Store, connection: Connection, move: Move, rows: Sequence[Sequence[Any]]) -> None:
+    if move.run(store, connection, rows) != len(rows):
+        raise Uneven
+
+
+def _completed(store: Store, connection: Connection, batch: Sequence[Outcome], now: int, actor: str) -> None:
+    _apply(store, connection, _COMPLETE, [(o.item_id, o.attempt, o.started_at, o.completed_at) for o in batch])
+    results = [o for o in batch if o.kind is Kind.COMPLETED and not (o.saved and o.value in {None, "null"})]
+    store_results(store, connection, results, now=now)
+    overruled = [o for o in batch if o.kind is not Kind.COMPLETED]
+    record(
+        store,
+        connection,
+        [
+            _item_event(o, "complete", RUNNING, COMPLETED, now, actor)._replace(
+                message=f"its result was stored before it ended as {o.kind.value}: {_reason(o)}"
+            )
+            for o in overruled
+        ],
+    )
+
+
+_RESULT_COLUMNS: Final = ("item_id", "attempt", "task", "key", "status", "source", "value", "created_at")
+
+
+def store_results(
+    store: Store, connection: Connection, outcomes: Iterable[Outcome], *, now: int, source: str = "handler"
+) -> None:
+    """Store the results of completed outcomes; a later one of the same item replaces an earlier one."""
+    names = ", ".join(_RESULT_COLUMNS)
+    rows = [(o.item_id, o.attempt, o.task, o.key, COMPLETED, source, o.value or "null", now) for o in outcomes]
+    if rows:
+        connection.execute(
+            f"insert into results ({names}) select {names} from {store.rows(*_RESULT_COLUMNS)} as m where true"
+            " on conflict (item_id) do update set attempt=excluded.attempt, status=excluded.status,"
+            " source=excluded.source, value=excluded.value, created_at=excluded.created_at, pruned_at=null",
+            (store.pack(rows),),
+        )
+
+
+def _failed(store: Store, connection: Connection, batch: Sequence[Outcome], now: int, actor: str) -> None:
+    _unhappy(store, connection, _FAIL, batch)
+    record(store, connection, [_item_event(o, "fail", RUNNING, FAILED, now, actor) for o in batch])
+    last = {o.job_id: _reason(o) for o in batch}
+    connection.execute(
+        f"update jobs set last_error = m.error from {store.rows('id', 'error')} as m where jobs.id = m.id",
+        (store.pack(list(last.items())),),
+    )
+
+
+def _skipped(store: Store, connection: Connection, batch: Sequence[Outcome], now: int, actor: str) -> None:
+    _unhappy(store, connection, _SKIP, batch)
+    record(store, connection, [_item_event(o, "skip", RUNNING, SKIPPED, now, actor) for o in batch])
+
+
+def _unhappy(store: Store, connection: Connection, move: Move, batch: Sequence[Outcome]) -> None:
+    rows = [(o.item_id, o.attempt, o.started_at, o.completed_at, o.error_type, o.error) for o in batch]
+    _apply(store, connection, move, rows)
+
+
+def _cancelled(store: Store, connection: Connection, batch: Sequence[Outcome], now: int, actor: str) -> None:
+    _apply(store, connection, _CANCEL, [(o.item_id, o.attempt, o.completed_at) for o in batch])
+    record(store, connection, [_item_event(o, "cancel", RUNNING, CANCELLED, now, actor) for o in batch])
+
+
+def _released(store: Store, connection: Connection, batch: Sequence[Outcome], now: int, actor: str) -> None:  # noqa: ARG001 - one of the writers
+    _apply(store, connection, _RELEASE, [(o.item_id, o.attempt) for o in batch])
+
+
+def _stopped(store: Store, connection: Connection, batch: Sequence[Outcome], now: int, actor: str) -> None:
+    _apply(store, connection, _STOP, [(o.item_id, o.attempt) for o in batch])
+    record(store, connection, [_item_event(o, "release", RUNNING, QUEUED, now, actor) for o in batch])
+
+
+_WRITERS: Final = {
+    Kind.COMPLETED: _completed,
+    Kind.FAILED: _failed,
+    Kind.SKIPPED: _skipped,
+    Kind.CANCELLED: _cancelled,
+    Kind.RELEASED: _released,
+    Kind.STOPPED: _stopped,
+}
+
+
+def _keep_output(store: Store, connection: Connection, outcomes: Sequence[Outcome]) -> None:
+    rows = [(o.item_id, o.attempt, o.output[0], int(o.output[1])) for o in outcomes if o.output]
+    if rows:
+        columns = "item_id, attempt, text, truncated"
+        connection.execute(
+            f"insert into item_output ({columns}) select {columns}"
+            f" from {store.rows('item_id', 'attempt', 'text', 'truncated')} as m where true"
+            " on conflict (item_id) do update set"
+            " attempt=excluded.attempt, text=excluded.text, truncated=excluded.truncated",
+            (store.pack(rows),),
+        )
+
+
+def _record_late(store: Store, connection: Connection, outcome: Outcome, *, now: int, actor: str) -> None:
+    """Leave an event that an answer came for an attempt that is no longer the item's; nothing else changes."""
+    found = connection.execute("select status from job_items where id=?", (outcome.item_id,)).fetchone()
+    if found is not None:
+        event = _item_event(outcome, "late", found[0], found[0], now, actor)
+        record(store, connection, [event._replace(message=f"{outcome.kind.value}, refused: not the item's attempt")])
+
+
+def _item_event(outcome: Outcome, name: str, source: str, target: str, now: int, actor: str) -> Event:
+    return Event(
+        outcome.job_id, outcome.item_id, name, source, target, now, actor,
+        attempt=outcome.attempt, message=_reason(outcome),
+    )  # fmt: skip
+
+
+def _reason(outcome: Outcome) -> str | None:
+    if outcome.error_type and outcome.error:
+        return f"{outcome.error_type}: {outcome.error}"
+    return outcome.error_type or outcome.error

@@ -1,0 +1,394 @@
+"""SQLite: how the file is checked, opened, created and locked, and what its errors mean."""
+
+from __future__ import annotations
+
+import functools
+import importlib.resources
+import json
+import os
+import sqlite3
+import stat
+import threading
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import peewee
+
+from jobd.errors import NotFound, StoreUnusable
+from jobd.store.base import BUSY_TIMEOUT_MS, Connection, Permanent, Store, Transient
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+APPLICATION_ID: Final = 0x6A6F6264  # "jobd"
+SCHEMA_VERSION: Final = 1
+OLDEST_SQLITE: Final = (3, 35, 0)  # RETURNING
+_SYNCHRONOUS: Final = {"normal": "normal", "full": "full"}
+_TRANSIENT: Final = {
+    sqlite3.SQLITE_BUSY: "locked",
+    sqlite3.SQLITE_LOCKED: "locked",
+    sqlite3.SQLITE_FULL: "disk full",
+    sqlite3.SQLITE_IOERR: "I/O error",
+}
+_UNUSABLE: Final = {
+    sqlite3.SQLITE_CORRUPT: "the file is damaged",
+    sqlite3.SQLITE_NOTADB: "the file is not a database",
+    sqlite3.SQLITE_READONLY: "the file or its folder is read-only",
+    sqlite3.SQLITE_CANTOPEN: "the file cannot be opened",
+    sqlite3.SQLITE_PERM: "permission denied",
+    sqlite3.SQLITE_AUTH: "permission denied",
+}
+
+
+class Identity(NamedTuple):
+    """Which file a path leads to; it changes when the file is moved away or replaced."""
+
+    device: int
+    inode: int
+
+
+class _Driver(sqlite3.Connection):
+    """A connection that ends with its thread: the thread's locals hold the only reference."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        _living[id(self)] = self
+
+    def __del__(self) -> None:
+        self.close()
+
+
+_living: Final[weakref.WeakValueDictionary[int, _Driver]] = weakref.WeakValueDictionary()
+
+
+class _Database(peewee.SqliteDatabase):
+    """The stdlib driver by name: peewee takes another SQLite library where one is installed, and two SQLite libraries
+    on one file in one process drop each other's locks.
+    """
+
+    def __init__(self, path: str, synchronous: str) -> None:
+        super().__init__(path)
+        self.synchronous_level = synchronous
+
+    def _connect(self) -> sqlite3.Connection:
+        # No thread check: a thread's connection is closed where its locals are collected, which may be elsewhere.
+        connection = sqlite3.connect(
+            f"{Path(self.database).as_uri()}?mode=rw",
+            uri=True,
+            timeout=BUSY_TIMEOUT_MS / 1000,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=256,
+            factory=_Driver,
+        )
+        for pragma in (
+            f"synchronous={self.synchronous_level}",
+            "foreign_keys=on",
+            # Only the daemon checkpoints: see maintenance/checkpoint.py.
+            "wal_autocheckpoint=0",
+            "trusted_schema=off",
+        ):
+            connection.execute(f"pragma {pragma}")
+        return connection
+
+
+class SqliteStore(Store):
+    """A jobd file. The constructor opens nothing."""
+
+    database: _Database
+
+    def __init__(self, path: str | os.PathLike[str], *, durability: str = "normal") -> None:
+        super().__init__()
+        # One name for one file: a symlink or a relative path must lead to the same lock.
+        self.path = os.path.realpath(path)
+        self.database = _Database(self.path, _SYNCHRONOUS[durability])
+        self._opened = False
+        self._opening = threading.RLock()
+        self._checking = False
+        _stores.add(self)
+
+    # -- opening --------------------------------------------------------------------------------------------------
+
+    def open(self, *, create: bool = True) -> None:
+        """Check the file before anything writes to it; create it where there is none.
+
+        Raises:
+            NotFound: there is no file and ``create`` is false.
+            StoreUnusable: the file cannot be used as it is; not one byte of it was changed.
+        """
+        with self._opening:
+            # The check itself asks for connections: it is under way in this very thread, the others wait above.
+            if self._opened or self._checking:
+                return
+            self._checking = True
+            try:
+                self._open(create=create)
+            except OSError as error:
+                raise self._unusable(error.strerror or str(error)) from error
+            except (sqlite3.Error, peewee.PeeweeException) as error:
+                self._raise(error)
+            finally:
+                self._checking = False
+            self._opened = True
+
+    def _open(self, *, create: bool) -> None:
+        if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+            raise self._unusable(f"SQLite {sqlite3.sqlite_version} is too old, jobd needs 3.35")
+        size = self._size()
+        if size is None:
+            if not create:
+                raise NotFound(
+                    f"there is no jobd file at {self.path}", hint="jobd run TARGET ITEM… creates it; --db names another"
+                )
+            size = 0
+        if size == 0:
+            if _nonempty(f"{self.path}-wal"):
+                # SQLite would delete the log, and with it perhaps the only copy of the jobs.
+                raise self._unusable("the file is empty but its -wal is not", hint="jobd restore BACKUP")
+            # Created here and not by SQLite, so that nobody else can read it, not even for an instant. Another
+            # process may be faster; then both go on as with any empty file.
+            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+            self._create()
+            return
+        self._check()
+        self._use_wal()
+
+    def _size(self) -> int | None:
+        try:
+            found = os.stat(self.path)  # noqa: PTH116 - one call for type and size
+        except FileNotFoundError:
+            return None
+        if not stat.S_ISREG(found.st_mode):
+            raise self._unusable("it is not a regular file")
+        return found.st_size
+
+    def _check(self) -> None:
+        # A read-only connection of its own: it neither replays nor checkpoints a log into a file that is not ours.
+        probe = sqlite3.connect(f"{Path(self.path).as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_MS / 1000)
+        try:
+            application = probe.execute("pragma application_id").fetchone()[0]
+            version = probe.execute("pragma user_version").fetchone()[0]
+            tables = probe.execute("select count(*) from sqlite_master").fetchone()[0]
+            self._check_length(probe)
+        finally:
+            probe.close()
+        if application != APPLICATION_ID and (application or tables):
+            raise self._unusable("it is the database of another application", hint="jobd --db ANOTHER_FILE …")
+        if version > SCHEMA_VERSION:
+            raise self._unusable(
+                f"it has schema {version}, this jobd knows {SCHEMA_VERSION}", hint="upgrade jobd-embedded"
+            )
+        if version < SCHEMA_VERSION:
+            self._create()
+
+    def _check_length(self, probe: sqlite3.Connection) -> None:
+        # SQLite takes a last page that was cut off for a page that ends in zeros. Within one snapshot nobody moves
+        # the log into the file, so that an empty log means that the file has to be whole.
+        probe.execute("begin")
+        pages = probe.execute("select page_count * page_size from pragma_page_count, pragma_page_size").fetchone()[0]
+        size = self._size()
+        if size is not None and size < pages and not _nonempty(f"{self.path}-wal"):
+            raise self._unusable(
+                f"the file is truncated: {size:,} bytes of {pages:,} are there", hint="jobd restore BACKUP"
+            )
+
+    def _create(self) -> None:
+        connection = self._driver()
+        # Only on a file without tables does this take; later it would cost a VACUUM.
+        connection.execute("pragma auto_vacuum=incremental")
+        self._use_wal()
+        self.write(self._apply_schema)
+
+    def _apply_schema(self, connection: Connection) -> None:
+        # Another process may have been faster.
+        if connection.execute("pragma user_version").fetchone()[0] == SCHEMA_VERSION:
+            return
+        for statement in _statements(schema()):
+            connection.execute(statement)
+        connection.execute(f"pragma application_id={APPLICATION_ID}")
+        connection.execute(f"pragma user_version={SCHEMA_VERSION}")
+
+    def _use_wal(self) -> None:
+        answer = self._driver().execute("pragma journal_mode=wal").fetchone()[0]
+        if answer != "wal":
+            raise self._unusable(f"the file system does not allow WAL (journal mode is {answer})")
+
+    def _unusable(self, why: str, *, hint: str | None = None) -> StoreUnusable:
+        return StoreUnusable(f"{self.path}: {why}", hint=hint)
+
+    # -- connections ----------------------------------------------------------------------------------------------
+
+    def connection(self) -> sqlite3.Connection:
+        """Return the calling thread's connection, opened if need be."""
+        if not self._opened:
+            self.open()
+        return self._driver()
+
+    def _driver(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection = self.database.connection()  # type: ignore[no-untyped-call] # peewee's
+        return connection
+
+    def close(self) -> None:
+        """Close the calling thread's connection."""
+        if not self.database.is_closed():
+            self.database.close()
+
+    def after_fork(self) -> None:
+        """Forget the parent's connections, in a forked child."""
+        self.database = _Database(self.path, self.database.synchronous_level)
+        self.mutex = threading.RLock()
+        self._opening = threading.RLock()
+        self._checking = False
+
+    def begin(self, connection: sqlite3.Connection) -> None:
+        """Begin a transaction that holds the write lock: a deferred one that reads first cannot wait for it."""
+        connection.execute("begin immediate")
+
+    def in_transaction(self, connection: sqlite3.Connection) -> bool:
+        """Say whether a transaction is open."""
+        return connection.in_transaction
+
+    def version(self) -> int:
+        """Return a number that changes when another connection has committed (4 µs)."""
+        return int(self.connection().execute("pragma data_version").fetchone()[0])
+
+    def identity(self) -> Identity | None:
+        """Return which file the path leads to now; None where there is none."""
+        try:
+            found = os.stat(self.path)  # noqa: PTH116 - never open() the file: closing it would drop SQLite's locks
+        except FileNotFoundError:
+            return None
+        return Identity(found.st_dev, found.st_ino)
+
+    def wal_bytes(self) -> int:
+        """Return the size of the log."""
+        try:
+            return os.stat(f"{self.path}-wal").st_size  # noqa: PTH116 - see identity()
+        except FileNotFoundError:
+            return 0
+
+    # -- the dialect ----------------------------------------------------------------------------------------------
+
+    def rows(self, *columns: str) -> str:
+        """Return a subselect over the JSON array that ``pack`` made."""
+        if len(columns) == 1:
+            return f"(select value as {columns[0]} from json_each(?))"
+        picked = ", ".join(f"json_extract(value, '$[{index}]') as {name}" for index, name in enumerate(columns))
+        return f"(select {picked} from json_each(?))"
+
+    def pack(self, rows: Sequence[Sequence[Any]]) -> str:
+        """Return rows as a JSON array of arrays, of one column as an array of values."""
+        if rows and len(rows[0]) == 1:
+            return json.dumps([row[0] for row in rows], ensure_ascii=False)
+        return json.dumps(rows, ensure_ascii=False)
+
+    def pairs(self, key: str, value: str) -> str:
+        """Return a subselect over the JSON object that ``pack_pairs`` made."""
+        return f"(select key as {key}, value as {value} from json_each(?))"
+
+    def pack_pairs(self, pairs: Mapping[str, str]) -> str:
+        """Return pairs as a JSON object."""
+        return json.dumps(pairs, ensure_ascii=False)
+
+    def new_id(self, connection: sqlite3.Connection, statement: str, params: Sequence[Any]) -> int:
+        """Insert one row and return its id: RETURNING would cost a tenth of a whole submission."""
+        identity = connection.execute(statement, params).lastrowid
+        assert identity is not None  # noqa: S101 - None only before the first insert
+        return identity
+
+    def gather(
+        self, connection: sqlite3.Connection, columns: str, source: str, params: Sequence[Any]
+    ) -> list[list[Any]]:
+        """Return all rows as one JSON value."""
+        inner = f"select {columns} {source}"
+        names = _names(columns)
+        statement = f"select json_group_array(json_array({names})) from ({inner})"
+        found: list[list[Any]] = json.loads(connection.execute(statement, params).fetchone()[0])
+        return found
+
+    def judge(self, error: BaseException) -> BaseException:
+        """Return what ``error`` means."""
+        driver = error.__cause__ if isinstance(error, peewee.PeeweeException) else error
+        if isinstance(driver, UnicodeEncodeError | OverflowError) and not isinstance(driver, sqlite3.Error):
+            return Permanent(str(driver))
+        if not isinstance(driver, sqlite3.Error):
+            return error
+        code = getattr(driver, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+        primary = code & 0xFF
+        if primary in _TRANSIENT:
+            reason = _TRANSIENT[primary]
+            waited = BUSY_TIMEOUT_MS / 1000 if primary == sqlite3.SQLITE_BUSY else 0.0
+            hint = (
+                "try again, or look for a program that holds the file open" if reason == "locked" else "free some space"
+            )
+            return Transient(f"{self.path}: {reason}", reason=reason, waited=waited, hint=hint)
+        if primary in _UNUSABLE:
+            return StoreUnusable(
+                f"{self.path}: {_UNUSABLE[primary]} ({driver})", hint="jobd doctor; jobd restore BACKUP"
+            )
+        if primary in {sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG}:
+            return Permanent(str(driver))
+        return error
+
+
+@functools.cache
+def _names(columns: str) -> str:
+    """Return the names that a select list gives its columns."""
+    return ", ".join(column.split(" as ")[-1].split(".")[-1].strip() for column in columns.split(","))
+
+
+_stores: weakref.WeakSet[SqliteStore] = weakref.WeakSet()
+
+
+_forking: Final = threading.local()
+
+
+def _before_fork() -> None:
+    living = [connection for connection in (ref() for ref in _living.valuerefs()) if connection is not None]
+    _forking.keep = []
+    if living:
+        import ctypes  # noqa: PLC0415 - 10 ms that only a fork pays; in its child an import might wait for ever
+
+        _forking.keep = [functools.partial(ctypes.pythonapi.Py_IncRef, ctypes.py_object(one)) for one in living]
+
+
+def _after_fork_in_parent() -> None:
+    _forking.keep = []
+
+
+def _after_fork() -> None:
+    # A child never closes its parent's connections, not even when it ends: another thread may have been inside one
+    # at the fork, and its lock, copied as taken, would never be free again.
+    for keep_for_ever in _forking.keep:
+        keep_for_ever()
+    for store in tuple(_stores):
+        store.after_fork()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork)
+
+
+def schema() -> str:
+    """Return ``schema.sql``: beside the package in a checkout, inside it in a wheel."""
+    inside = importlib.resources.files("jobd") / "schema.sql"
+    if inside.is_file():
+        return inside.read_text(encoding="utf-8")
+    return (Path(__file__).parents[2] / "schema.sql").read_text(encoding="utf-8")
+
+
+def _statements(script: str) -> Iterator[str]:
+    """Split a script at its statements: the driver's own ``executescript`` commits before it begins."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+
+
+def _nonempty(path: str) -> bool:
+    try:
+        return os.stat(path).st_size > 0  # noqa: PTH116 - never open() it
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,257 @@
+"""The one door: a status changes here and nowhere else.
+
+A :class:`Move` is one guarded UPDATE along one edge, fixed when its module is imported and run over a batch of rows.
+The row count says for how many rows the guard held; counters, events, results and endings are written by the caller in
+the same transaction, and only for those.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from jobd.errors import IllegalTransition, NotFound
+from jobd.states import EDGES, legal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from jobd.store.base import Connection, Store
+
+
+class Answer(enum.Enum):
+    """What became of one transition: applied now, applied before, or too late because the attempt is not the item's."""
+
+    APPLIED = "applied"
+    REPLAYED = "replayed"
+    LATE = "late"
+
+
+class Move:
+    """One guarded UPDATE of ``table`` along ``edge`` to ``target``.
+
+    ``columns`` are set from each row, ``sets`` are further assignments; their ``?`` are bound by ``params``. A row is
+    ``(id, *guards, *columns)``: ``fenced`` adds the attempt to the guard, ``exact`` the very status that it leaves;
+    ``also`` is a further condition, whose ``?`` are bound by the argument of that name.
+    """
+
+    def __init__(
+        self,
+        table: str,
+        edge: str,
+        target: str,
+        *,
+        columns: Sequence[str] = (),
+        sets: Sequence[str] = (),
+        fenced: bool = False,
+        exact: bool = False,
+        source: str | None = None,
+        also: str = "",
+    ) -> None:
+        self.table = table
+        self.edge = EDGES[table][edge]
+        self.target = target
+        # An edge with several targets leads from each source to every other status, never to itself.
+        self.sources = tuple(s for s in self.edge.sources if s != target) if source is None else (source,)
+        if target not in self.edge.targets or not set(self.sources) <= set(self.edge.sources):
+            raise IllegalTransition(table, edge, " or ".join(self.sources), self.edge.targets)
+        self.fenced = fenced
+        guards = [name for name, wanted in (("attempt", fenced), ("source", exact)) if wanted]
+        self._columns = ("id", *guards, *columns)
+        assignments = (f"status='{target}'", *sets, *(f"{name}=m.{name}" for name in columns))
+        statuses = ", ".join(f"'{status}'" for status in self.sources)
+        self._head = f"update {table} set {', '.join(assignments)} from "
+        self._tail = f" as m where {table}.id = m.id and {table}.status in ({statuses})"
+        if fenced:
+            self._tail += f" and {table}.attempt = m.attempt"
+        if exact:
+            self._tail += f" and {table}.status = m.source"
+        if also:
+            self._tail += f" and {also}"
+        self._texts: dict[type, str] = {}
+
+    def run(
+        self,
+        store: Store,
+        connection: Connection,
+        rows: Sequence[Sequence[Any]],
+        params: Sequence[Any] = (),
+        also: Sequence[Any] = (),
+    ) -> int:
+        """Move the rows whose guard holds and return how many did."""
+        text = self._texts.get(type(store))
+        if text is None:
+            text = self._texts[type(store)] = self._head + store.rows(*self._columns) + self._tail
+        count: int = connection.execute(text, (*params, store.pack(rows), *also)).rowcount
+        return count
+
+
+def transition(
+    store: Store, connection: Connection, move: Move, row: Sequence[Any], params: Sequence[Any] = ()
+) -> Answer:
+    """Move one row and say what became of it.
+
+    Raises:
+        NotFound: there is no such row.
+        IllegalTransition: no edge of that name leaves its present status.
+    """
+    if move.run(store, connection, [row], params) == 1:
+        return Answer.APPLIED
+    identity = row[0]
+    fence = "attempt" if move.fenced else "null"
+    found = connection.execute(
+        f"select status, {fence} from {move.table} where id=?",
+        (identity,),
+    ).fetchone()
+    what = f"{'job' if move.table == 'jobs' else 'item'} {identity}"
+    if found is None:
+        raise NotFound(f"there is no {what}")
+    status, attempt = found
+    if status == move.target and (not move.fenced or attempt == row[1]):
+        return Answer.REPLAYED
+    if move.fenced:
+        return Answer.LATE
+    raise IllegalTransition(what, move.edge.name, status, legal(move.table, status))
+
+
+class Event(NamedTuple):
+    """One row of the history."""
+
+    job_id: int
+    item_id: int | None
+    name: str
+    from_status: str | None
+    to_status: str | None
+    at: int
+    actor: str
+    attempt: int | None = None
+    external_id: str | None = None
+    message: str | None = None
+    count: int | None = None  # type: ignore[assignment] # hides tuple.count, which nobody calls on a row
+
+
+_EVENT_COLUMNS: Final = ", ".join(Event._fields)
+
+
+def record(store: Store, connection: Connection, events: Sequence[Event]) -> None:
+    """Append events."""
+    if events:
+        rows = store.rows(*Event._fields)
+        connection.execute(
+            f"insert into job_events ({_EVENT_COLUMNS}) select {_EVENT_COLUMNS} from {rows} as m",
+            (store.pack(events),),
+        )
+
+
+class JobMove(NamedTuple):
+    """One job of a batch: the status that it leaves, and the message of its event."""
+
+    job_id: int
+    source: str
+    message: str | None = None
+
+
+def job_move(edge: str, target: str, *sets: str) -> Move:
+    """Return the Move of a job edge; ``sets`` follow the two that every job transition makes."""
+    return Move("jobs", edge, target, sets=("status_updated_at=?", "version=version+1", *sets), exact=True)
+
+
+def move_jobs(
+    store: Store,
+    connection: Connection,
+    move: Move,
+    jobs: Sequence[JobMove],
+    *,
+    now: int,
+    actor: str,
+    params: Sequence[Any] = (),
+) -> None:
+    """Move jobs whose status the caller has read in this transaction, each with its event and version.
+
+    Raises:
+        IllegalTransition: one of them is not what the caller said.
+    """
+    count = move.run(store, connection, [(job.job_id, job.source) for job in jobs], (now, *params))
+    if count != len(jobs):
+        raise _uneven(connection, move, jobs)
+    record(
+        store,
+        connection,
+        [
+            Event(job.job_id, None, move.edge.name, job.source, move.target, now, actor, message=job.message)
+            for job in jobs
+        ],
+    )
+
+
+def _uneven(connection: Connection, move: Move, jobs: Sequence[JobMove]) -> IllegalTransition:
+    """Return the refusal of a batch of which only a part was moved."""
+    for job in jobs:
+        found = connection.execute("select status from jobs where id=?", (job.job_id,)).fetchone()
+        status = found[0] if found else "deleted"
+        if status != move.target:
+            return IllegalTransition(f"job {job.job_id}", move.edge.name, status, legal("jobs", status))
+    # Each is at the target now, so some were before this batch: an event for those would be a second one.
+    return IllegalTransition(
+        "one of jobs " + ", ".join(str(job.job_id) for job in jobs[:20]),
+        move.edge.name, move.target, legal("jobs", move.target),
+    )  # fmt: skip
+
+
+def transition_job(
+    store: Store,
+    connection: Connection,
+    move: Move,
+    job_id: int,
+    *,
+    now: int,
+    actor: str,
+    message: str | None = None,
+    params: Sequence[Any] = (),
+) -> Answer:
+    """Move one job and say what became of it.
+
+    Raises:
+        NotFound: there is no such job.
+        IllegalTransition: no edge of that name leaves its present status.
+    """
+    found = connection.execute("select status from jobs where id=?", (job_id,)).fetchone()
+    if found is None:
+        raise NotFound(f"there is no job {job_id}")
+    status = found[0]
+    if status == move.target and status not in move.sources:
+        return Answer.REPLAYED
+    if status not in move.sources:
+        raise IllegalTransition(f"job {job_id}", move.edge.name, status, legal("jobs", status))
+    move_jobs(store, connection, move, [JobMove(job_id, status, message)], now=now, actor=actor, params=params)
+    return Answer.APPLIED
+
+
+def note_job(
+    store: Store, connection: Connection, job_id: int, name: str, *, now: int, actor: str, message: str | None = None
+) -> None:
+    """Record a request or a pause: an event from the status to itself, counted in the version."""
+    connection.execute("update jobs set version=version+1 where id=?", (job_id,))
+    status = connection.execute("select status from jobs where id=?", (job_id,)).fetchone()[0]
+    record(store, connection, [Event(job_id, None, name, status, status, now, actor, message=message)])
+
+
+_COUNTERS: Final = ("running", "waiting", "completed", "failed", "skipped", "cancelled")
+_COUNT_SETS: Final = ", ".join(f"items_{name} = items_{name} + m.{name}" for name in _COUNTERS)
+
+
+def count_items(
+    store: Store, connection: Connection, deltas: Mapping[int, Mapping[str, int]], *, progress: int | None
+) -> None:
+    """Move the counters of jobs with their items.
+
+    ``deltas`` maps a job's id to what is added for each item status; ``queued`` is what remains and is not kept.
+    ``progress`` is the time of a settlement; None where nothing was settled.
+    """
+    rows = [(job_id, *(change.get(name, 0) for name in _COUNTERS)) for job_id, change in deltas.items()]
+    if rows:
+        connection.execute(
+            f"update jobs set {_COUNT_SETS}, progress_at = coalesce(?, progress_at)"
+            f" from {store.rows('id', *_COUNTERS)} as m where jobs.id = m.id",
+            (progress, store.pack(rows)),
+        )

@@ -1,0 +1,284 @@
+"""What reading returns: frozen rows whose attributes are the JSON fields, times in integer Unix milliseconds.
+
+``json()`` gives the dict in the order of the contract, times as ISO 8601 in UTC. Attributes that are not JSON fields
+stand last in each class.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+_EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+
+def iso(ms: int | None) -> str | None:
+    """Return Unix milliseconds as ISO 8601 in UTC with milliseconds; what no calendar holds as its number."""
+    if ms is None:
+        return None
+    try:
+        at = _EPOCH + dt.timedelta(milliseconds=ms)
+    except OverflowError:
+        return str(ms)
+    return at.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+
+
+class Runner(NamedTuple):
+    """Who runs items now: ``alive`` by the lock's word, the rest from the newest row of ``daemons``."""
+
+    alive: bool = False
+    id: int | None = None
+    pid: int | None = None
+    host: str | None = None
+    started_at: int | None = None
+    heartbeat_at: int | None = None
+    tasks: tuple[str, ...] = ()
+    state: dict[str, Any] = {}  # noqa: RUF012 - a NamedTuple's default; nobody changes it
+
+
+NOBODY: Final = Runner()
+
+
+class DaemonView(NamedTuple):
+    """A row of ``daemons``."""
+
+    id: int
+    host: str
+    boot: str
+    pid: int
+    process_started_at: int
+    started_at: int
+    heartbeat_at: int
+    heartbeats: int
+    stopped_at: int | None
+    state: dict[str, Any]
+    tasks: tuple[str, ...]
+    version: str
+
+    def runner(self, *, alive: bool) -> Runner:
+        """Return the row as the one who runs items, or who did."""
+        return Runner(alive, self.id, self.pid, self.host, self.started_at, self.heartbeat_at, self.tasks, self.state)
+
+
+class Counts(NamedTuple):
+    """The items of a job by status. ``queued`` is what remains of the total."""
+
+    total: int
+    queued: int
+    running: int
+    waiting: int
+    completed: int
+    failed: int
+    skipped: int
+    cancelled: int
+
+    @property
+    def settled(self) -> int:
+        """Items that have ended, however they did."""
+        return self.completed + self.failed + self.skipped + self.cancelled
+
+    @property
+    def open(self) -> int:
+        """Items that have not."""
+        return self.total - self.settled
+
+    @property
+    def progress_percent(self) -> int | None:
+        """Settled items in percent, rounded down: 100 only when nothing is open; None where there are no items."""
+        return self.settled * 100 // self.total if self.total else None
+
+    def json(self) -> dict[str, int]:
+        return self._asdict()
+
+
+class Progress(NamedTuple):
+    """A job in one short row, at the same cost whatever its size."""
+
+    id: int
+    task: str
+    status: str
+    version: int
+    counts: Counts
+    started_at: int | None
+    progress_at: int | None
+    completed_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobDaemon:
+    """The daemon of an open job: that which runs it, or that which did."""
+
+    id: int | None
+    pid: int | None
+    host: str | None
+    heartbeat_at: int | None
+    alive: bool
+
+    def json(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "pid": self.pid,
+            "host": self.host,
+            "heartbeat_at": iso(self.heartbeat_at),
+            "alive": self.alive,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A job as it stood at ``now``; times in Unix milliseconds."""
+
+    id: int
+    task: str
+    key: str | None
+    target: str | None
+    status: str
+    status_description: str
+    status_message: str | None
+    status_updated_at: int
+    version: int
+    health: str
+    operations: tuple[str, ...]
+    progress_percent: int | None
+    counts: Counts
+    rate_per_second: float | None
+    eta_seconds: int | None
+    warnings: tuple[str, ...]
+    retry_count: int
+    last_error: str | None
+    created_at: int
+    started_at: int | None
+    completed_at: int | None
+    timeout_at: int | None
+    age_seconds: int
+    in_status_seconds: int
+    daemon: JobDaemon | None
+    after: tuple[int, ...]
+
+    params: Any
+    priority: int
+    progress_at: int | None
+    paused_at: int | None
+    sealed_at: int | None
+    not_before: int | None
+
+    def json(self) -> dict[str, Any]:
+        return {name: _plain(name, getattr(self, name)) for name in _JOB_JSON}
+
+
+_JOB_JSON: Final = tuple(JobView.__dataclass_fields__)[: tuple(JobView.__dataclass_fields__).index("params")]
+
+
+@dataclass(frozen=True, slots=True)
+class ItemView:
+    """An item. ``duration_ms`` is of the present attempt and known once it has ended."""
+
+    id: int
+    job_id: int
+    key: str
+    status: str
+    attempt: int
+    failures: int
+    interruptions: int
+    external_id: str | None
+    started_at: int | None
+    completed_at: int | None
+    duration_ms: int | None
+    error_type: str | None
+    error: str | None
+    progress: Any
+
+    payload: Any
+    daemon_id: int | None
+    available_at: int
+    deadline_at: int | None
+    intent: str | None
+
+    def json(self) -> dict[str, Any]:
+        return {name: _plain(name, getattr(self, name)) for name in _ITEM_JSON}
+
+
+_ITEM_JSON: Final = tuple(ItemView.__dataclass_fields__)[: tuple(ItemView.__dataclass_fields__).index("payload")]
+
+
+@dataclass(frozen=True, slots=True)
+class ResultView:
+    """A result. ``value`` is None, too, where it was pruned; ``pruned_at`` says so."""
+
+    job_id: int
+    key: str
+    value: Any
+    status: str
+    source: str
+    created_at: int
+    has_data: bool
+
+    item_id: int
+    attempt: int
+    period: str | None
+    pruned_at: int | None
+
+    def json(self) -> dict[str, Any]:
+        return {name: _plain(name, getattr(self, name)) for name in _RESULT_JSON}
+
+
+_RESULT_JSON: Final = ("job_id", "key", "value", "status", "source", "created_at", "has_data")
+
+
+@dataclass(frozen=True, slots=True)
+class EventView:
+    """A row of the history; ``item_key`` is None for the job's own and for bulk moves."""
+
+    id: int
+    job_id: int
+    item_key: str | None
+    name: str
+    from_status: str | None
+    to_status: str | None
+    at: int
+    actor: str
+    attempt: int | None
+    external_id: str | None
+    message: str | None
+    count: int | None
+
+    def json(self) -> dict[str, Any]:
+        return {name: _plain(name, getattr(self, name)) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorGroup:
+    """The failed items of a job with one error; ``keys`` are the first few of them."""
+
+    error_type: str | None
+    error: str | None
+    count: int
+    first_at: int | None
+    last_at: int | None
+    keys: tuple[str, ...]
+
+    def json(self) -> dict[str, Any]:
+        return {name: _plain(name, getattr(self, name)) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class OutputView:
+    """What an attempt printed or logged: the last 64 KiB."""
+
+    item_id: int
+    attempt: int
+    text: str
+    truncated: bool
+
+    def json(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Return an attribute as its JSON field: a time as text, a tuple as a list, a part as a dict."""
+    if isinstance(value, Counts | JobDaemon):
+        return value.json()
+    if name == "at" or name.endswith("_at"):
+        return iso(value)
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,114 @@
+"""From the keywords of a submission to what the store keeps of it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from jobd import codec, config
+from jobd.errors import UsageError
+from jobd.items import normalise
+from jobd.store import submit as store_submit
+from jobd.store.submission import Submission
+from jobd.tasks import SubmitOptions, tolerance
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Iterable
+
+    from jobd.store import Store
+    from jobd.store.submission import Submitted
+    from jobd.tasks import Policy
+
+_CHOICES: Final = {"changed": ("error", "keep", "requeue"), "duplicates": ("error", "skip")}
+_KEYWORDS: Final = tuple(SubmitOptions.__annotations__)
+_LARGEST: Final = 2**63 - 1
+
+
+def submit(  # noqa: PLR0913 - what, by which rules, when and by whom
+    store: Store,
+    task: str,
+    policy: Policy | None,
+    items: Iterable[Any] | None,
+    options: SubmitOptions,
+    *,
+    now: int,
+    actor: str,
+) -> Submitted:
+    """Check the keywords and store the job; ``policy`` is None for a task that is not registered here.
+
+    Raises:
+        UsageError: an unknown keyword or a value that cannot be meant.
+        and what :func:`jobd.store.submit.submit` raises.
+    """
+    wanted = prepare(task, policy, options)
+    pairs = normalise(items, task, options.get("item_key"))
+    return store_submit.submit(store, wanted, pairs, now=now, actor=actor)
+
+
+def prepare(task: str, policy: Policy | None, options: SubmitOptions) -> Submission:
+    """Return what the store keeps of a submission beside its items.
+
+    Raises:
+        UsageError: an unknown keyword or a value that cannot be meant.
+    """
+    config.refuse_unknown("keyword of a submission", options, _KEYWORDS)
+    for name, choices in _CHOICES.items():
+        value = options.get(name, choices[0])
+        if value not in choices:
+            raise UsageError(f"{name}: not {value!r}", hint=f"one of {', '.join(choices)}")
+    allowed = options.get("tolerance")
+    not_before = options.get("not_before")
+    return Submission(
+        task=_key("task", task),
+        params=_params(options.get("params")),
+        key=None if options.get("key") is None else _key("key", options["key"]),
+        target=options.get("target"),
+        priority=_priority(options.get("priority", 0)),
+        not_before=None if not_before is None else milliseconds(not_before),
+        tolerance=tolerance(allowed) if allowed is not None else policy.tolerance if policy is not None else "0",
+        policy=_own_policy(policy),
+        changed=options.get("changed", "error"),
+        duplicates=options.get("duplicates", "error"),
+    )
+
+
+def milliseconds(at: dt.datetime) -> int:
+    """Return a time as Unix milliseconds; one without a zone is local.
+
+    Raises:
+        UsageError: it is not a time, or out of the range of the machine's clock.
+    """
+    try:
+        return int(at.timestamp() * 1000)
+    except (AttributeError, OverflowError, OSError, ValueError):
+        raise UsageError(f"not a time: {at!r}", hint="a datetime; local unless it carries a zone") from None
+
+
+def _key(what: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise UsageError(f"{what}: not text: {value!r}")
+    try:
+        return codec.checked_key(value)
+    except codec.NotStorable as error:
+        raise UsageError(f"{what}: {error}") from None
+
+
+def _params(value: Any) -> str:
+    try:
+        return codec.dumps(value, what="params")
+    except codec.NotStorable as error:
+        raise UsageError(str(error)) from None
+
+
+def _priority(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not -_LARGEST <= value <= _LARGEST:
+        raise UsageError(f"priority: not a whole number: {value!r}")
+    return value
+
+
+def _own_policy(policy: Policy | None) -> str:
+    """Return what of the task's policy whoever looks at the job must know without the task."""
+    if policy is None or policy.stall_after is None:
+        return "{}"
+    return json.dumps({"stall_after": policy.stall_after})

@@ -1,0 +1,51 @@
+"""Every exception from a rule, and every dependency, says why it is there."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PROJECT = (ROOT / "pyproject.toml").read_text().splitlines()
+SOURCES = sorted((ROOT / "jobd").rglob("*.py"))
+BANNED = {"stuck", "zombie", "helper", "helpers", "util", "utils", "manager"}
+
+
+def entries(start, end):
+    """The quoted entries of pyproject.toml between two lines that begin so."""
+    first = next(number for number, line in enumerate(PROJECT) if line.startswith(start))
+    last = next(number for number, line in enumerate(PROJECT) if number > first and line.startswith(end))
+    return [line for line in PROJECT[first:last] if line.startswith('    "') and not line.startswith('    "/')]
+
+
+@pytest.mark.parametrize("line", entries("dependencies = [", "[project.scripts]"), ids=str.strip)
+def test_a_dependency_has_its_reason(line):
+    assert re.fullmatch(r'    "[^"]+", +# .{5,}', line)
+
+
+@pytest.mark.parametrize("line", entries("ignore = [", "[tool.ruff.lint.isort]"), ids=str.strip)
+def test_an_ignored_rule_has_its_reason(line):
+    assert re.fullmatch(r'    "[A-Z]+[0-9]*", +# .{5,}', line)
+
+
+def test_an_exception_in_the_code_names_its_rule_and_its_reason():
+    bare = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in SOURCES
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if re.search(r"# noqa(?!: [A-Z0-9, ]+ - .)", line)
+    ]
+    assert bare == []
+
+
+def test_no_name_uses_a_word_that_says_nothing():
+    named = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    names = {str(path.relative_to(ROOT)): path.stem for path in SOURCES} | {
+        f"{path.relative_to(ROOT)}:{node.lineno}": node.name
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, named)
+    }
+    words = {where: set(re.findall(r"[A-Z]?[a-z]+", name)) for where, name in names.items()}
+    assert [where for where, found in words.items() if BANNED & {word.lower() for word in found}] == []

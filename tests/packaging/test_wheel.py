@@ -1,0 +1,76 @@
+"""What is built is what is needed, and it runs from there."""
+
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def build(source, folder, *targets):
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-d", str(folder), *targets],
+        cwd=source,
+        check=True,
+        capture_output=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("built")
+    build(ROOT, folder, "-t", "sdist", "-t", "wheel")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(built):
+    with zipfile.ZipFile(next(built.glob("*.whl"))) as archive:
+        yield archive
+
+
+def test_the_wheel_holds_the_schema_that_lies_at_the_root(wheel):
+    assert wheel.read("jobd/schema.sql") == (ROOT / "schema.sql").read_bytes()
+
+
+def test_the_wheel_holds_every_module_the_marker_of_types_and_nothing_else(wheel):
+    sources = {str(path.relative_to(ROOT)) for path in (ROOT / "jobd").rglob("*") if path.suffix in {".py", ".typed"}}
+    packed = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    assert {name for name in packed if name.endswith((".py", ".typed"))} == sources
+    assert all(name.startswith("jobd/") for name in packed)
+
+
+def test_the_wheel_brings_the_command_and_the_licence(wheel):
+    meta = {Path(name).name: wheel.read(name).decode() for name in wheel.namelist() if ".dist-info/" in name}
+    assert "jobd = jobd.cli:main" in meta["entry_points.txt"]
+    assert meta["LICENSE"] == (ROOT / "LICENSE").read_text()
+    assert "Requires-Python: >=3.11" in meta["METADATA"]
+
+
+def test_a_wheel_built_from_the_sdist_is_the_same(built, wheel, tmp_path):
+    with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
+        archive.extractall(tmp_path, filter="data")
+    build(next(tmp_path.iterdir()), tmp_path / "again", "-t", "wheel")
+    with zipfile.ZipFile(next((tmp_path / "again").glob("*.whl"))) as again:
+        assert sorted(again.namelist()) == sorted(wheel.namelist())
+        assert {name: again.getinfo(name).CRC for name in again.namelist()} == {
+            name: wheel.getinfo(name).CRC for name in wheel.namelist()
+        }
+
+
+def test_an_installed_jobd_finds_its_schema_and_runs_away_from_the_checkout(wheel, tmp_path):
+    wheel.extractall(tmp_path / "site")
+    away = tmp_path / "away"
+    away.mkdir()
+    (away / "a.txt").write_text("one\ntwo\n")
+    command = [sys.executable, "-m", "jobd", "--db", "jobs.db"]
+    where = {"cwd": away, "env": {**os.environ, "PYTHONPATH": str(tmp_path / "site")}, "capture_output": True}
+    ran = subprocess.run([*command, "run", "jobd.demo:checksum", "a.txt"], check=False, text=True, **where)
+    assert ran.returncode == 0, ran.stderr
+    shown = subprocess.run([*command, "results", "1", "--json"], check=True, text=True, **where)
+    assert '"lines": 2' in shown.stdout or '"lines":2' in shown.stdout

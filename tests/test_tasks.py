@@ -1,0 +1,204 @@
+"""Tasks: a function with its policy, checked when it is registered."""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+
+from jobd import Jobd, UsageError
+from jobd.tasks import Policy, PolicyOptions, SubmitOptions, Task, tolerance
+
+OF_OTHER_ISSUES = [
+    "timeout", "job_timeout", "retries", "retry_on", "backoff", "concurrency", "rate", "isolation", "unique", "zone",
+    "recycle_after", "recycle_mb",
+]  # fmt: skip
+
+
+@pytest.fixture
+def app(tmp_path):
+    return Jobd(tmp_path / "jobs.db")
+
+
+def double(value):
+    """Double it."""
+    return value * 2
+
+
+def test_a_task_called_is_the_plain_function(app):
+    task = app.task(double)
+    assert task(21) == 42
+    assert isinstance(task, Task)
+    assert (task.__name__, task.__doc__, task.__wrapped__) == ("double", "Double it.", double)
+
+
+def test_the_decorator_works_with_and_without_parentheses(app):
+    @app.task
+    def one(value):
+        return value
+
+    @app.task()
+    def two(value):
+        return value
+
+    @app.task(tolerance="5%", stall_after="10m", max_interruptions=2)
+    def three(value):
+        return value
+
+    assert list(app.tasks) == ["one", "two", "three"]
+    assert one.policy == Policy("one", tolerance="0", stall_after=None, max_interruptions=5)
+    assert three.policy == Policy("three", tolerance="5%", stall_after=600, max_interruptions=2)
+
+
+def test_a_task_can_have_another_name_than_its_function(app):
+    task = app.task(double, name="twice")
+    assert (task.name, app.tasks["twice"]) == ("twice", task)
+
+
+def test_registering_opens_nothing(app, tmp_path):
+    app.task(double)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_task_of_one_name_is_refused(app):
+    first = app.task(double)
+    with pytest.raises(UsageError, match="there is a task double already"):
+        app.task(double)
+    assert app.tasks["double"] is first
+
+
+@pytest.mark.parametrize("keyword", OF_OTHER_ISSUES)
+def test_a_keyword_that_nothing_reads_yet_is_refused_like_any_unknown_one(app, keyword):
+    with pytest.raises(UsageError, match=f"unknown keyword of a task '{keyword}'"):
+        app.task(**{keyword: 1})(double)
+    assert not app.tasks
+
+
+def test_a_misspelt_keyword_is_told_what_it_may_mean(app):
+    with pytest.raises(UsageError) as caught:
+        app.task(tolerence=1)(double)
+    assert caught.value.hint == "did you mean tolerance?"
+
+
+def test_the_keywords_are_those_of_the_policy():
+    assert list(PolicyOptions.__annotations__) == list(Policy.__dataclass_fields__)
+    assert "params" in SubmitOptions.__annotations__
+
+
+async def awaited(value):
+    return value
+
+
+def generated(value):
+    yield value
+
+
+async def both(value):
+    yield value
+
+
+class Callable:
+    def __call__(self, value):
+        return value
+
+
+def nothing():
+    return None
+
+
+def two_at_once(left, right):
+    return left + right
+
+
+def keyword_only(*, value):
+    return value
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        (awaited, "async function"),
+        (both, "async function"),
+        (generated, "generator"),
+        (nothing, "cannot be called with a payload"),
+        (two_at_once, "cannot be called with a payload"),
+        (keyword_only, "cannot be called with a payload"),
+        (Callable, "not a function"),
+        (42, "not a function"),
+    ],
+)
+def test_what_could_never_run_an_item_is_refused_when_it_is_registered(app, function, reason):
+    with pytest.raises(UsageError, match=reason):
+        app.task(function, name="it")
+    assert not app.tasks
+
+
+@pytest.mark.parametrize("function", [lambda value: value, Callable(), functools.partial(double)])
+def test_what_has_no_name_of_its_own_needs_one(app, function):
+    with pytest.raises(UsageError, match="has no name of its own") as caught:
+        app.task(function)
+    assert "name=" in caught.value.hint
+    assert app.task(function, name="it")("x") in {"x", "xx"}
+
+
+@pytest.mark.parametrize("name", ["", "a\0b", "\ud800", "x" * 5000, 7])
+def test_a_name_that_cannot_be_stored_is_refused(app, name):
+    with pytest.raises(UsageError):
+        app.task(double, name=name)
+
+
+def with_context(value, ctx):
+    return ctx
+
+
+def with_optional_context(value, *, ctx=None):
+    return ctx
+
+
+def with_more(value, times=2):
+    return value * times
+
+
+@pytest.mark.parametrize(
+    ("function", "wants"),
+    [
+        (with_context, True),
+        (with_optional_context, True),
+        (with_more, False),
+        (double, False),
+        (len, False),
+        (max, False),
+    ],
+)
+def test_the_context_is_for_a_function_with_a_parameter_of_that_name(app, function, wants):
+    assert app.task(function).wants_context is wants
+
+
+@pytest.mark.parametrize(
+    ("value", "stored"), [(0, "0"), (3, "3"), ("3", "3"), ("5%", "5%"), ("2.5%", "2.5%"), ("100%", "100%")]
+)
+def test_a_tolerance_is_a_count_or_a_percentage(value, stored):
+    assert tolerance(value) == stored
+
+
+@pytest.mark.parametrize("value", [-1, 0.05, "5 %", "101%", "-1%", "%", "", "many", True, None, "٣", [1], 10**15])
+def test_what_is_no_tolerance_is_refused(app, value):
+    with pytest.raises(UsageError, match="not a tolerance"):
+        tolerance(value)
+    with pytest.raises(UsageError):
+        app.task(double, tolerance=value)
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, True, False, "x", None])
+def test_interruptions_are_counted_from_zero(app, value):
+    with pytest.raises(UsageError):
+        app.task(double, max_interruptions=value)
+    assert app.task(double, max_interruptions=0).policy.max_interruptions == 0
+
+
+def test_the_mapping_of_tasks_follows_and_cannot_be_written(app):
+    tasks = app.tasks
+    task = app.task(double)
+    assert tasks["double"] is task
+    with pytest.raises(TypeError):
+        tasks["other"] = task
