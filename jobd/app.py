@@ -48,6 +48,7 @@ class Jobd:
         self.actor = "python"
         self._tasks: dict[str, Task[Any, Any]] = {}
         self._store: SqliteStore | None = None
+        self._running: Daemon | None = None
         self._db = config.database_path() if db is None else str(db)
 
     def __repr__(self) -> str:
@@ -246,7 +247,12 @@ class Jobd:
         if owner is not None and (found is None or found.pid != owner.pid):
             # It holds the lock and has not written its row yet: what it can run is not known.
             return Runner(alive=True, pid=owner.pid, host=owner.host, started_at=owner.since)
-        return found.runner(alive=alive) if found is not None else NOBODY._replace(alive=alive)
+        if found is None:
+            return NOBODY._replace(alive=alive)
+        if self._running is not None and self._running.id == found.id:
+            # Its row holds what was registered when it started; it runs what was registered since, too.
+            found = found._replace(tasks=tuple(sorted(self._tasks)))
+        return found.runner(alive=alive)
 
     @contextmanager
     def daemon(self, *, workers: int | None = None, allow_network: bool = False) -> Iterator[Daemon]:
@@ -260,9 +266,11 @@ class Jobd:
         """
         daemon = self._daemon(workers, allow_network=allow_network)
         daemon.start()
+        self._running = daemon
         try:
             yield daemon
         finally:
+            self._running = None
             daemon.stop(drain=True)
             try:
                 daemon.join()

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import datetime as dt
 import time
+from typing import Final
+
+_EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 def now() -> int:
@@ -16,7 +19,8 @@ def now() -> int:
 
     Read through ``datetime``: it is the one clock that freezegun also freezes inside threads.
     """
-    return int(dt.datetime.now(tz=dt.UTC).timestamp() * 1000)
+    since = dt.datetime.now(tz=dt.UTC) - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000
 
 
 def awake() -> float:

@@ -60,10 +60,12 @@ class Context:
         """A logger below ``jobd.task``, whose tail is kept with the item."""
         if self._log is None:
             self._tail = Tail()
-            # Not from getLogger: a logger of each item's own would live as long as the process.
-            self._log = logging.Logger(f"jobd.task.{self._task}")  # noqa: LOG001 - see above
-            self._log.parent = logging.getLogger("jobd.task")
+            # Not from getLogger: a logger of each item's own would live as long as the process. What is kept does not
+            # depend on the levels that the program set for its log; what goes on to it does.
+            self._log = logging.Logger(f"jobd.task.{self._task}", logging.DEBUG)  # noqa: LOG001 - see above
+            self._log.propagate = False
             self._log.addHandler(self._tail)
+            self._log.addHandler(_Onward())
         return self._log
 
     def progress(self, done: float, total: float | None = None, text: str | None = None) -> None:
@@ -122,6 +124,16 @@ class Line:
         self.cancelled = cancelled
         self.progress = progress
         self.result = result
+
+
+class _Onward(logging.Handler):
+    """Hands on to the program's own logging what that lets through."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hand one record on."""
+        onward = logging.getLogger("jobd.task")
+        if onward.isEnabledFor(record.levelno):
+            onward.handle(record)
 
 
 class Tail(logging.Handler):

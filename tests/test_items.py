@@ -52,7 +52,19 @@ def test_what_cannot_be_iterated_is_a_type_error_at_once():
 
 @pytest.mark.parametrize(
     "key",
-    ["a", "x" * LIMIT, "ä" * (LIMIT // 2), 'quo"te\\', "line\nbreak", "\x1b[31m", "\u202e", "e\u0301", "é", "\U0001f600", " "],
+    [
+        "a",
+        "x" * LIMIT,
+        "ä" * (LIMIT // 2),
+        'quo"te\\',
+        "line\nbreak",
+        "\x1b[31m",
+        "\u202e",
+        "e\u0301",
+        "é",
+        "\U0001f600",
+        " ",
+    ],
 )
 def test_a_str_is_its_own_key_and_payload_exactly_as_it_is(key):
     [(stored, payload)] = pairs([key])
@@ -139,7 +151,16 @@ def test_an_enumeration_is_its_value():
 
 @pytest.mark.parametrize(
     "payload",
-    [{"a": float("nan")}, {"a": {1}}, {"a": b"x"}, {"a": 2**63}, {"a": "\ud800"}, {"a": "x" * VALUE_LIMIT}, Path("a"), 2**80],
+    [
+        {"a": float("nan")},
+        {"a": {1}},
+        {"a": b"x"},
+        {"a": 2**63},
+        {"a": "\ud800"},
+        {"a": "x" * VALUE_LIMIT},
+        Path("a"),
+        2**80,
+    ],
 )
 def test_a_payload_that_cannot_be_stored_is_refused_with_its_position(payload):
     error = refusal(["a", payload])

@@ -34,6 +34,12 @@ def call(arguments: Sequence[str] | None = None) -> int:
         # the interpreter flushes at its exit.
         _silence()
         return 0
+    except SystemExit as ended:
+        # Click leaves so after completing for a shell, and with 1 after an EPIPE.
+        if isinstance(ended.__context__, BrokenPipeError):
+            _silence()
+            return 0
+        return ended.code if isinstance(ended.code, int) else 0
     except BaseException as error:  # noqa: BLE001 - the outermost edge: whatever it is becomes one line
         try:
             code = _report(session, error)

@@ -8,7 +8,7 @@ from typing import Final
 
 import click
 
-from jobd.cli.demo_steps import CommandLine, job_key, report_digests, say, standard_library, write_list
+from jobd.cli.demo_steps import CommandLine, job_key, report_digests, say, standard_library, typed, write_list
 
 TARGET: Final = "jobd.demo:checksum"
 SOME_FAILED: Final = 1
@@ -61,10 +61,10 @@ def _say_what_is_there(line: CommandLine, job: str, files: list[str]) -> None:
 
 def _say_what_next(line: CommandLine, job: int) -> None:
     say("next:")
-    for words, why in (
-        (("show", f"{job}"), "the job"),
-        (("items", f"{job}"), "its items"),
-        (("results", f"{job}", "--json"), "what they left"),
-        (("demo", "--crash"), "the same, killed on the way"),
+    for command, why in (
+        (line.line("show", f"{job}"), "the job"),
+        (line.line("items", f"{job}"), "its items"),
+        (line.line("results", f"{job}", "--jsonl"), "what they left"),
+        (f"{typed()} demo --crash", "the same, killed on the way"),
     ):
-        say(f"  {line.line(*words)}   # {why}")
+        say(f"  {command}   # {why}")

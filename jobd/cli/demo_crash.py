@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
+from jobd.app import Jobd
 from jobd.cli import demo_witness
-from jobd.cli.demo_steps import CommandLine, report_digests, say, write_list
+from jobd.cli.demo_steps import CommandLine, report_digests, say, say_first, write_list
 from jobd.engine.lock import probe
 from jobd.errors import DaemonRunning, JobdError
 
@@ -24,6 +24,14 @@ KILL_AT: Final = 0.4
 FOUND_WORK: Final = 10
 
 
+class AtTheKill(NamedTuple):
+    """What the file says after the kill, and what the witness had seen by then."""
+
+    completed: set[str]
+    running: set[str]
+    runs: Counter[str]
+
+
 def crash_demo(folder: Path, files: list[str]) -> int:
     """Run, kill, look, go on, prove. Returns the exit code."""
     items, witness = folder / "crash.list", folder / "crash.witness"
@@ -32,20 +40,13 @@ def crash_demo(folder: Path, files: list[str]) -> int:
     write_list(items, files)
     command = ("run", TARGET, "--from", str(items), "-0", "--job-key", KEY)
 
-    kill_on_the_way(line.start(*command), witness, round(len(files) * KILL_AT))
-    completed = {result["key"] for result in line.read("results", JOB)}
-    before = demo_witness.runs(witness)
-    share = len(completed) / len(files)
-    say(f"killed with SIGKILL at {share:.0%}: {len(completed):,} of {len(files):,} items were completed")
-
-    code = line.run("recover", "--check-only")
-    if code not in {os.EX_OK, FOUND_WORK}:
-        return code
-    code = line.run(*command)
-    if code:
+    kill_on_the_way(line.start(*command), line.database, witness, round(len(files) * KILL_AT))
+    before = _look(line, witness, len(files))
+    _show_recovery(line)
+    if code := line.run(*command):
         return code
     right = report_digests(line, JOB, files)
-    return 0 if prove(completed, before, demo_witness.runs(witness)) and right else 1
+    return 0 if prove(before, demo_witness.runs(witness)) and right else 1
 
 
 def _start_afresh(database: Path, witness: Path) -> None:
@@ -58,36 +59,53 @@ def _start_afresh(database: Path, witness: Path) -> None:
     witness.touch(mode=0o600)
 
 
-def kill_on_the_way(runner: subprocess.Popen[bytes], witness: Path, begun: int) -> None:
-    """Send SIGKILL as soon as the witness has seen so many runs begin.
+def kill_on_the_way(runner: subprocess.Popen[bytes], database: Path, witness: Path, completed: int) -> None:
+    """Send SIGKILL as soon as so many items are completed.
 
     Raises:
         JobdError: the runner ended before.
     """
+    app = Jobd(database)
     try:
-        with witness.open("rb") as stream:
-            seen = 0
-            while seen < begun:
-                if runner.poll() is not None:
-                    raise JobdError(f"the runner ended (exit {runner.returncode}) before it could be killed")
-                seen += stream.read().count(b"\n")
-                time.sleep(0.001)
+        # The first line of the witness says that the database is there and its job, too.
+        while not witness.stat().st_size or app.job(JOB).counts.completed < completed:
+            if runner.poll() is not None:
+                raise JobdError(f"the runner ended (exit {runner.returncode}) before it could be killed")
+            time.sleep(0.001)
     finally:
         runner.kill()
         runner.wait()
+        app.close()
     if sys.stderr.isatty():
         # It had no time to give the terminal back: show the cursor, leave its line.
         sys.stderr.write("\x1b[?25h\n")
         sys.stderr.flush()
 
 
-def prove(completed: set[str], before: Counter[str], after: Counter[str]) -> bool:
-    """Say what the witness saw: nothing that was completed at the kill may have run after it."""
-    ran = after - before
-    again = sorted(completed & ran.keys())
-    repeated = sum(1 for file in ran if before[file])
-    say(f"witness: {len(again):,} of the {len(completed):,} items that were completed ran again")
-    say(f"witness: {len(ran):,} ran after the kill, {repeated:,} of them for the second time, cut off by the kill")
-    for file in again[:10]:
-        say(f"  ran again: {file}")
-    return not again
+def _look(line: CommandLine, witness: Path, total: int) -> AtTheKill:
+    running = {item["key"] for item in line.read("items", JOB, "--status", "running")}
+    completed = {result["key"] for result in line.read("results", JOB)}
+    share = len(completed) / total
+    say(f"killed with SIGKILL at {share:.0%}: {len(completed):,} completed, {len(running):,} running")
+    return AtTheKill(completed, running, demo_witness.runs(witness))
+
+
+def _show_recovery(line: CommandLine) -> None:
+    code = line.run_briefly("recover", "--check-only")
+    say(f"exit {code}: it found work" if code == FOUND_WORK else f"exit {code}: nothing was running at that instant")
+
+
+def prove(before: AtTheKill, after: Counter[str]) -> bool:
+    """Say what the witness saw: of what ran after the kill, nothing may have been completed at it.
+
+    What ran twice must have been on the file's list of running items when the runner died.
+    """
+    ran = after - before.runs
+    twice = {file for file in ran if before.runs[file]}
+    again, unlisted = before.completed & ran.keys(), twice - before.running
+    again_of_all = f"{len(again):,} of the {len(before.completed):,} that were completed"
+    say(f"witness: {len(ran):,} items ran after the kill, {again_of_all}")
+    say(f"witness: {len(twice):,} of them had begun before it, {len(twice - unlisted):,} of these known as running")
+    say_first("ran again", again)
+    say_first("ran twice, unknown", unlisted)
+    return not again and not unlisted

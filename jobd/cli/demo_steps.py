@@ -61,7 +61,7 @@ class CommandLine:
 
     def line(self, *words: str) -> str:
         """The command as a user types it."""
-        return f"{_typed()} {shlex.join(['--db', str(self.database), *words])}"
+        return f"{typed()} {shlex.join(['--db', str(self.database), *words])}"
 
     def start(self, *words: str) -> subprocess.Popen[bytes]:
         """Start a command on this terminal."""
@@ -78,6 +78,18 @@ class CommandLine:
             return self.start(*words).wait()
         finally:
             signal.signal(signal.SIGINT, before)
+
+    def run_briefly(self, *words: str, rows: int = 4) -> int:
+        """Run a command, show the first rows of what it prints and count the rest. Returns its exit code."""
+        say(f"$ {self.line(*words)}")
+        answer = subprocess.run(self._argv(words), env=self._env, capture_output=True, check=False)
+        printed = answer.stdout.decode(errors="replace").splitlines()
+        for row in printed[:rows]:
+            say(row)
+        if len(printed) > rows:
+            say(f"… and {len(printed) - rows:,} more like these")
+        click.echo(answer.stderr.decode(errors="replace"), nl=False)
+        return answer.returncode
 
     def read(self, *words: str) -> Any:
         """The JSON that a reading command prints, or None where it finds nothing.
@@ -97,7 +109,7 @@ class CommandLine:
         return [sys.executable, "-m", "jobd", "--db", str(self.database), *words]
 
 
-def _typed() -> str:
+def typed() -> str:
     """How this user types ``jobd``: by name where that is this one, else by its path."""
     script = Path(sysconfig.get_path("scripts"), "jobd")
     found = shutil.which("jobd")
@@ -127,6 +139,11 @@ def report_digests(line: CommandLine, job: str, files: list[str]) -> bool:
     """Say whether every file has a result that holds, and name the first that have not."""
     wrong = check_digests(line.read("results", job), files)
     say(f"checked: {len(files) - len(wrong):,} of {len(files):,} digests agree with hashlib")
-    for file in wrong[:10]:
-        say(f"  no right digest: {click.format_filename(file)}")
+    say_first("no right digest", wrong)
     return not wrong
+
+
+def say_first(what: str, files: Iterable[str], most: int = 5) -> None:
+    """Name the first of the files that something is wrong with."""
+    for file in sorted(files)[:most]:
+        say(f"  {what}: {click.format_filename(file)}")

@@ -53,6 +53,8 @@ def watch(session: Session, id_: str, *, exit_status: bool, as_json: bool, as_js
         output.document(job.json())
     if output.human and ended:
         output.screen.sentence(panel.ended(job.json(), job.durations()))
+    if not ended and follow.took_over:
+        return following.finish(session, job, None, ended=False)
     if not ended:
         session.say(f"job {job.id} goes on without this watch: {session.line(f'watch {job.id}')}")
         return following.INTERRUPTED

@@ -37,6 +37,7 @@ class Following:
     view: View
     interrupts: Interrupts
     workers: int | None = None
+    took_over: bool = False
 
     def look(self) -> bool:
         """Read the job, show it, and say whether it has ended."""
@@ -116,6 +117,7 @@ class Following:
             daemon = hold.__enter__()
         except DaemonRunning:
             return None
+        self.took_over = True
         with _Entered(hold):
             self.session.say(f"the daemon is gone: job {self.job.id} goes on in this process")
             self.view.foot(RUNS_HERE)

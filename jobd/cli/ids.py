@@ -17,6 +17,8 @@ from jobd.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from click.shell_completion import CompletionItem
+
     from jobd.app import Jobd
     from jobd.job import Job
     from jobd.store.views import ItemView
@@ -85,20 +87,30 @@ def is_job(text: str) -> bool:
 
 def job_argument(*, many: bool = False, required: bool = True) -> Callable[[Function], Function]:
     """Add the argument that names a job, with completion."""
-    from jobd.cli.complete import jobs
-
     return click.argument(
         "ids_" if many else "id_",
         metavar="ID..." if many else "ID" if required else "[ID]",
         nargs=-1 if many else 1,
         required=required,
         default=None if required else "@last",
-        shell_complete=jobs,
+        shell_complete=complete_jobs,
     )
 
 
 def item_argument() -> Callable[[Function], Function]:
     """Add the argument that names an item."""
+    return click.argument("id_", metavar="ID:KEY", shell_complete=complete_jobs)
+
+
+def complete_jobs(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer ids to the shell; imported by nobody who does not complete."""
     from jobd.cli.complete import jobs
 
-    return click.argument("id_", metavar="ID:KEY", shell_complete=jobs)
+    return jobs(ctx, parameter, incomplete)
+
+
+def complete_tasks(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer tasks to the shell."""
+    from jobd.cli.complete import tasks
+
+    return tasks(ctx, parameter, incomplete)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from jobd.cli import ids, jobview, times
-from jobd.cli.complete import jobs as complete_jobs
 from jobd.cli.look import now
 from jobd.cli.output import Output, dump, shape_options
 from jobd.cli.screen import Cell
@@ -109,12 +108,13 @@ def item(session: Session, id_: str, *, as_json: bool) -> int:
             + screen.paint(words, jobview.GLYPHS[record["status"]][1]),
         )
         present = now()
-        said = [f"#{record['id']}", f"attempt {record['attempt']}"]
-        said += [f"{record[name]} {name}" for name in ("failures", "interruptions") if record[name]]
+        said = [f"#{record['id']} ({times.zone(present)})", f"attempt {record['attempt']}"]
+        said += [f"{name} {record[name]}" for name in ("failures", "interruptions") if record[name]]
         said += [f"{label} {times.short(record[name], present)}" for name, label in _MOMENTS if record[name]]
         if record["duration_ms"] is not None:
             said.append(f"took {times.length(record['duration_ms'])}")
-        screen.write("  " + " · ".join(said) + f" ({times.zone(present)})")
+        for line in jobview.wrapped(said, screen.columns):
+            screen.write(line)
         screen.write("  payload  " + dump(whole["payload"]))
         if result is not None:
             screen.write("  result   " + dump(result.json()["value"]))
@@ -130,7 +130,7 @@ _MOMENTS: Final = (("started_at", "started"), ("completed_at", "ended"))
 
 
 @verb(examples=("jobd errors 7", "jobd errors @failed --json"))
-@click.argument("id_", metavar="[ID]", default="@last", shell_complete=complete_jobs)
+@click.argument("id_", metavar="[ID]", default="@last", shell_complete=ids.complete_jobs)
 @shape_options(rows=True)
 @pass_session
 def errors(session: Session, id_: str, *, as_json: bool, as_jsonl: bool) -> int:
@@ -148,7 +148,7 @@ def errors(session: Session, id_: str, *, as_json: bool, as_jsonl: bool) -> int:
             for key in group["keys"][:5]:
                 screen.write(f"  {job.id}:{escape(key)}")
             if group["count"] > len(group["keys"][:5]):
-                screen.write(screen.paint(f"  and {group['count'] - len(group['item_keys'][:5]):,} more", "dim"))
+                screen.write(screen.paint(f"  and {group['count'] - len(group['keys'][:5]):,} more", "dim"))
 
     output.many(groups, table, ERROR_FIELDS)
     if output.human:
@@ -162,7 +162,7 @@ def errors(session: Session, id_: str, *, as_json: bool, as_jsonl: bool) -> int:
         "jobd results checksum --key a.txt        # the history of a key, over all jobs",
     ),
 )
-@click.argument("of", metavar="ID|TASK", shell_complete=complete_jobs)
+@click.argument("of", metavar="ID|TASK", shell_complete=ids.complete_jobs)
 @click.option("--key", metavar="KEY", help="Only the results of this key, newest first.")
 @click.option(
     "--limit", type=click.IntRange(min=0), metavar="N", help="At most so many; 0 for all. 50 on a terminal, else all."

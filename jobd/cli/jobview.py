@@ -153,7 +153,7 @@ def show(
     """Return the page of one job."""
     columns = min(screen.columns, 120)
     name = f"job {job['id']}  {escape(job['task'])}" + (f"  ={escape(job['key'])}" if job["key"] else "")
-    lines = [_headline(name, job, screen, columns), *_wrapped(_when(job, now), columns)]
+    lines = [_headline(name, job, screen, columns), *wrapped(_when(job, now), columns)]
     lines += [f"  {line}" for line in trouble(job, screen, command)]
     if job["counts"]["total"]:
         lines += ["  " + strip(job, min(columns - 4, 72), screen), "  " + counted(job, screen)]
@@ -164,7 +164,8 @@ def show(
     if errors:
         lines += _errors(job, errors, screen, now=now, command=command)
     if events:
-        lines.append(screen.paint("  HISTORY  ", "dim") + " · ".join(_event(event, now) for event in events[-4:]))
+        first, *rest = [_event(event, now) for event in events]
+        lines += wrapped([f"HISTORY  {first}", *rest], columns)
     return lines
 
 
@@ -183,7 +184,7 @@ def _headline(name: str, job: Record, screen: Screen, columns: int) -> str:
     return screen.paint(name, "bold") + " " * gap + screen.paint(right, colour)
 
 
-def _wrapped(parts: list[str], columns: int) -> list[str]:
+def wrapped(parts: list[str], columns: int) -> list[str]:
     """Return the parts on as few lines as they fit, none of them cut in two."""
     lines: list[str] = []
     for part in parts:

@@ -9,7 +9,6 @@ import click
 
 from jobd import clock
 from jobd.cli import ids, jobview, times
-from jobd.cli.complete import tasks as complete_tasks
 from jobd.cli.output import Output, shape_options
 from jobd.cli.screen import Cell
 from jobd.cli.text import cut, escape
@@ -81,7 +80,7 @@ def now() -> dt.datetime:
     ),
 )
 @click.option("--status", type=click.Choice(JOB_STATUSES), help="Only jobs of this status.")
-@click.option("--task", metavar="NAME", shell_complete=complete_tasks, help="Only jobs of this task.")
+@click.option("--task", metavar="NAME", shell_complete=ids.complete_tasks, help="Only jobs of this task.")
 @click.option("--since", metavar="TIME", help="Only jobs created since: 2h, 1d, or a time.")
 @click.option("--key", metavar="KEY", help="Only the job of this key.")
 @click.option("--external", metavar="ID", help="Only jobs with an item of this external id.")

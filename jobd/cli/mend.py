@@ -48,7 +48,7 @@ def recover(session: Session, *, check_only: bool, as_json: bool) -> int:
 
 def _verdict(session: Session, count: int, *, check_only: bool) -> str:
     if not count:
-        return "nothing to recover: nobody's items are running without a daemon"
+        return "nothing to recover"
     if check_only:
         return f"Nothing was changed. Do it: {session.line('recover')}   (jobd start does the same)"
     return f"recovered {count:,} item{'' if count == 1 else 's'}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import sys
 from typing import IO, TYPE_CHECKING, Final, NamedTuple
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 SMALLEST: Final = 20
+_USUAL: Final = os.terminal_size((80, 24))
 _SGR: Final = re.compile(r"(\x1b\[[0-9;]*m)")
 _COLOURS: Final = {"red": "31", "green": "32", "yellow": "33", "blue": "34", "cyan": "36", "dim": "2", "bold": "1"}
 _ASCII: Final = str.maketrans(
@@ -60,12 +60,24 @@ class Screen:
     @property
     def columns(self) -> int:
         """Return the width to lay out for; COLUMNS wins, and what is too narrow for any layout wraps."""
-        return max(SMALLEST, shutil.get_terminal_size((80, 24)).columns)
+        return max(SMALLEST, _number("COLUMNS") or self._size().columns)
 
     @property
     def rows(self) -> int:
         """Return how many lines fit."""
-        return max(4, shutil.get_terminal_size((80, 24)).lines)
+        return max(4, _number("LINES") or self._size().lines)
+
+    @property
+    def real_columns(self) -> int:
+        """Return where the terminal wraps, whatever COLUMNS asks for."""
+        return max(1, self._size().columns)
+
+    def _size(self) -> os.terminal_size:
+        try:
+            found = os.get_terminal_size(self.stream.fileno())
+        except (OSError, ValueError):
+            return _USUAL
+        return found if found.columns and found.lines else _USUAL
 
     def paint(self, words: str, colour: str) -> str:
         """Return ``words`` in ``colour`` where this screen has colours."""
@@ -160,7 +172,7 @@ class Panel:
         """
         if not self._lines:
             return ""
-        columns = _real_columns(self._screen)
+        columns = self._screen.real_columns
         height = sum(max(1, -(-text.width(_SGR.sub("", line)) // columns)) for line in self._lines)
         return f"\x1b[{height}A\r\x1b[J"
 
@@ -187,6 +199,12 @@ def _is_terminal(stream: IO[str]) -> bool:
         return False
 
 
+def _number(variable: str) -> int:
+    """Return a variable that a person may have set to anything; 0 where it says no number."""
+    value = os.environ.get(variable, "")
+    return int(value) if value.isascii() and value.isdigit() and len(value) < 6 else 0
+
+
 def _wants_colour(choice: str, *, tty: bool) -> bool:
     if choice != "auto":
         return choice == "always"
@@ -201,13 +219,6 @@ def _can_encode(stream: IO[str], sample: str) -> bool:
     except (UnicodeEncodeError, LookupError):
         return False
     return True
-
-
-def _real_columns(screen: Screen) -> int:
-    try:
-        return max(1, os.get_terminal_size(screen.stream.fileno()).columns)
-    except (OSError, ValueError):
-        return screen.columns
 
 
 def _cut_painted(line: str, columns: int) -> str:

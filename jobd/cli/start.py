@@ -12,11 +12,13 @@ from jobd.cli.jobview import OPEN
 from jobd.cli.text import escape
 from jobd.cli.verb import pass_session, verb
 from jobd.config import SETTINGS
+from jobd.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from jobd.cli.session import Session
+    from jobd.config import Setting
 
 _MANY = 1_000
 
@@ -31,6 +33,13 @@ def _settings(function: Callable[..., Any]) -> Callable[..., Any]:
             help=f"{setting.help}  [{setting.variable}; {setting.default}]",
         )(function)
     return function
+
+
+def _read(setting: Setting, value: str) -> Any:
+    try:
+        return setting.parse(value)
+    except UsageError as error:
+        raise UsageError(f"--{setting.name.replace('_', '-')}: {error}", hint=error.hint) from None
 
 
 @verb(
@@ -48,10 +57,9 @@ def start(session: Session, /, *, allow_network: bool, **typed: str | None) -> i
     It runs the jobs of every task that --app registers. SIGTERM or Ctrl-C claims no more items, finishes what runs and
     leaves with 0; a second one leaves at once.
     """
+    given = {setting.name: _read(setting, value) for setting in SETTINGS if (value := typed[setting.name]) is not None}
     session.log(logging.INFO)
     app = session.app
-    known = {setting.name: setting.parse for setting in SETTINGS}
-    given = {name: known[name](value) for name, value in typed.items() if value is not None}
     app.settings = replace(app.settings, **given)
     if session.app_name is None:
         session.warn("no program is named: this daemon knows no task", session.line("start"))

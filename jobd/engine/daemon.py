@@ -214,7 +214,7 @@ class Daemon:
         self._wal.beat()
 
     def _recover(self) -> None:
-        """Settle what nobody runs, what was kept in the rescue file, and what was requested and left half carried out."""
+        """Settle what nobody runs and what the rescue file keeps; carry out what was requested and left half."""
         now = clock.now()
         try:
             daemons.begin_pass(self._store, "recover", now=now)
@@ -257,13 +257,19 @@ class Daemon:
     def _attend(self) -> None:
         """Somebody rang: look for requests that are not items."""
         for request in daemons.requests(self._store):
-            self._scheduler.ask(request.name)
+            # Other names are for other versions of the daemon.
+            if request.name == "recover":
+                self._scheduler.ask(request.name)
         requested = daemons.cancelling(self._store)
         if requested:
             self._dispatcher.withdraw(requested)
 
     def _keep(self, outcomes: Sequence[Outcome]) -> None:
-        rescue.keep(self._store.path, (self.id, self._started_at), outcomes)
+        try:
+            rescue.keep(self._store.path, (self.id, self._started_at), outcomes)
+        except OSError as error:
+            # The last place left: a person can settle them from the log.
+            log.critical("the rescue file cannot be written (%s): %s", error, [list(outcome) for outcome in outcomes])
 
 
 class _Everything(frozenset[int]):

@@ -16,16 +16,17 @@ from jobd.engine.points import reach
 from jobd.engine.runner import Attempt
 from jobd.engine.solitude import Solitude
 from jobd.engine.sparingly import Sparingly
-from jobd.errors import JobdError
+from jobd.states import COMPLETED
 from jobd.store.base import Transient
 from jobd.store.claim import Claimed, Lane, Turns, any_interrupted, claim, next_due, queued_alone
-from jobd.store.settle import Kind, Outcome, Settled, settle
+from jobd.store.settle import RELEASED, STOPPED, Outcome, Settled, settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from jobd.engine.threads import Threads
     from jobd.engine.wake import Wake
+    from jobd.errors import JobdError
     from jobd.store.base import Connection
     from jobd.store.sqlite import SqliteStore
     from jobd.tasks import Task
@@ -120,18 +121,17 @@ class Dispatcher:
         pending: list[tuple[Attempt, Outcome]] = []
         try:
             while not self._finished(pending):
-                self._rest(pending)
-                self._collect(pending)
-                if not pending and not self._wants():
-                    continue
                 try:
-                    turn = self._turn([outcome for _, outcome in pending])
+                    self._rest(pending)
+                    self._collect(pending)
+                    if pending or self._wants():
+                        turn = self._turn([outcome for _, outcome in pending])
+                        self._commit(turn, pending)
+                        pending.clear()
                 except Transient as error:
                     self._hold_out(error)
-                    continue
-                self._commit(turn, pending)
-                pending.clear()
-        except JobdError:
+        except BaseException:
+            # A defect of ours too: no outcome is dropped.
             self._outlive(pending)
             raise
         finally:
@@ -159,17 +159,17 @@ class Dispatcher:
             return False
         self.accepting = False
         if self.registry and clock.awake() >= self._stop_at:
-            self._abandon()
+            self._abandon(pending)
         return not self.registry and not pending and not self._arrived
 
-    def _abandon(self) -> None:
+    def _abandon(self, pending: Sequence[tuple[Attempt, Outcome]]) -> None:
         """Give back what did not end in time; its threads run on, and their late answers find no registry."""
         now = clock.now()
-        arrived = {id(attempt) for attempt, _ in tuple(self._arrived)}
+        arrived = {id(attempt) for attempt, _ in (*pending, *self._arrived)}
         for attempt in self.registry.values():
             if attempt.started and id(attempt) not in arrived:
                 error = "the daemon stopped before it ended"
-                self._arrived.append((attempt, attempt.outcome(Kind.STOPPED, now, now, error=error)))
+                self._arrived.append((attempt, attempt.outcome(STOPPED, now, now, error=error)))
 
     def _rest(self, pending: Sequence[object]) -> None:
         """Wait until there is something to do; leave the lock alone for a moment after much work."""
@@ -189,6 +189,7 @@ class Dispatcher:
             self._attend = True
         elif self._store.version() != self._seen:
             self._look()
+        self._glanced = clock.awake()
         if self._due is not None and clock.now() >= self._due:
             self._due = None
             self._more = True
@@ -198,7 +199,6 @@ class Dispatcher:
     def _look(self) -> None:
         """Somebody has committed something: there may be items to claim."""
         self._seen = self._store.version()
-        self._glanced = clock.awake()
         self._more = True
 
     def _patience(self) -> float:
@@ -214,21 +214,21 @@ class Dispatcher:
 
     def _collect(self, pending: list[tuple[Attempt, Outcome]]) -> None:
         """Move what has arrived to ``pending``, and take back what waited too long for its slot."""
+        known = len(pending)
         while self._arrived and len(pending) < self._batch:
             attempt, outcome = self._arrived.popleft()
             # Not in the registry any more: it was given back, and its thread answers late.
             if self.registry.get(outcome.item_id) is attempt:
                 pending.append((attempt, outcome))
-                if attempt.started:
-                    self._pace.observe(outcome.task, attempt.seconds)
-                    self._ahead = True
+                self._ahead = True
+        self._pace.observe((outcome.task, attempt.seconds) for attempt, outcome in pending[known:])
         if self._executor.waiting():
             before = clock.awake() - STALE if self.accepting else None
             taken = self._executor.take_back(claimed_before=before)
             # Until something ends, what would be claimed ahead would only wait again.
             self._ahead = self._ahead and not taken
             now = clock.now()
-            pending += [(attempt, attempt.outcome(Kind.RELEASED, now, now)) for attempt in taken]
+            pending += [(attempt, attempt.outcome(RELEASED, now, now)) for attempt in taken]
 
     def withdraw(self, job_ids: Collection[int]) -> None:
         """Tell the handlers of these jobs that they are being cancelled."""
@@ -360,12 +360,14 @@ class Dispatcher:
         for outcome in settled.late:
             log.warning("item %d attempt %d: late answer refused", outcome.item_id, outcome.attempt)
         for outcome in settled.applied:
-            if outcome.kind is not Kind.COMPLETED and outcome.kind is not Kind.RELEASED:
-                log.info("item %d %s: %s: %s", outcome.item_id, outcome.kind.value, outcome.error_type, outcome.error)
+            if outcome.kind not in {COMPLETED, RELEASED}:
+                log.info("item %d %s: %s: %s", outcome.item_id, outcome.kind, outcome.error_type, outcome.error)
 
     def _hold_out(self, error: Transient) -> None:
         """Keep what has arrived, claim nothing, and try again: handlers go on meanwhile."""
         if self.degraded != error.reason:
             self._trouble.warning("degraded: %s; outcomes are kept until the store can be written", error.reason)
         self.degraded = error.reason
+        if self._stop_at is not None and clock.awake() >= self._stop_at:
+            raise error
         time.sleep(0.0 if error.waited else 0.5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 AHEAD: Final = 0.05
 _WEIGHT: Final = 0.3
@@ -18,10 +18,17 @@ class Pace:
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}
 
-    def observe(self, task: str, seconds: float) -> None:
-        """Take one ended attempt into account."""
-        known = self._seconds.get(task, seconds)
-        self._seconds[task] = max(known + (seconds - known) * _WEIGHT, _FASTEST)
+    def observe(self, ended: Iterable[tuple[str, float]]) -> None:
+        """Take ended attempts into account: the mean of each task's, as (task, seconds)."""
+        sums: dict[str, list[float]] = {}
+        for task, seconds in ended:
+            entry = sums.setdefault(task, [0.0, 0])
+            entry[0] += seconds
+            entry[1] += 1
+        for task, (total, count) in sums.items():
+            mean = total / count
+            known = self._seconds.get(task, mean)
+            self._seconds[task] = max(known + (mean - known) * _WEIGHT, _FASTEST)
 
     def known(self, task: str) -> bool:
         """Say whether an attempt of ``task`` has ended."""

@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jobd.store.settle import Kind, Outcome, settle
+from jobd.store.settle import Outcome, settle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,7 +31,7 @@ def keep(path: str, daemon: tuple[int, int], outcomes: Sequence[Outcome]) -> Non
     descriptor = os.open(target, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         for outcome in outcomes:
-            line = {"daemon": daemon, **outcome._asdict(), "kind": outcome.kind.value}
+            line = {"daemon": daemon, **outcome._asdict()}
             # ASCII: what could not be stored may be what no encoding takes.
             os.write(descriptor, json.dumps(line).encode("ascii") + b"\n")
         os.fsync(descriptor)
@@ -66,9 +66,8 @@ def _read(path: Path) -> Iterator[tuple[tuple[int, int], Outcome]]:
         try:
             fields = json.loads(line)
             daemon = fields.pop("daemon")
-            kind = Kind(fields.pop("kind"))
             output = fields.pop("output")
-            outcome = Outcome(**fields, kind=kind, output=tuple(output) if output else None)
+            outcome = Outcome(**fields, output=tuple(output) if output else None)
         except (ValueError, TypeError, KeyError):
             log.warning("a line of %s cannot be read", path)
             continue

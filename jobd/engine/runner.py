@@ -11,6 +11,7 @@ from jobd.codec import NotStorable
 from jobd.context import Context, Line, storable, tail
 from jobd.engine.points import reach
 from jobd.errors import Cancelled, Fail, Lost, Skip
+from jobd.states import CANCELLED, COMPLETED, FAILED, SKIPPED
 from jobd.store.attempt import save_progress, save_result
 from jobd.store.settle import Kind, Outcome
 
@@ -82,7 +83,7 @@ _Answer = tuple[Kind, str | None, str | None, str | None, str | None]
 def _call(store: Store, attempt: Attempt) -> _Answer:
     task = attempt.task
     if attempt.cancelled:
-        return Kind.CANCELLED, None, "Cancelled", "before it began", None
+        return CANCELLED, None, "Cancelled", "before it began", None
     try:
         reach("handler.before")
         payload = codec.loads(attempt.claimed.payload)
@@ -92,20 +93,20 @@ def _call(store: Store, attempt: Attempt) -> _Answer:
         else:
             value = task.function(payload)
         reach("handler.after")
-        return Kind.COMPLETED, codec.dumps(value, what="result"), None, None, None
+        return COMPLETED, codec.dumps(value, what="result"), None, None, None
     except NotStorable as error:
-        return Kind.FAILED, None, None, str(error), None
+        return FAILED, None, None, str(error), None
     except Skip as error:
-        return Kind.SKIPPED, None, "Skip", _text(error), None
+        return SKIPPED, None, "Skip", _text(error), None
     except Fail as error:
-        return Kind.FAILED, None, "Fail", _text(error), None
+        return FAILED, None, "Fail", _text(error), None
     except Cancelled as error:
-        return Kind.CANCELLED, None, "Cancelled", _text(error), None
+        return CANCELLED, None, "Cancelled", _text(error), None
     except Lost as error:
         # The store will refuse this outcome by its attempt and leave an event.
-        return Kind.FAILED, None, "Lost", _text(error), None
+        return FAILED, None, "Lost", _text(error), None
     except BaseException as error:  # noqa: BLE001 - SystemExit too: it would end the thread without a word
-        return Kind.FAILED, None, type(error).__name__, _text(error), _trace(error)
+        return FAILED, None, type(error).__name__, _text(error), _trace(error)
 
 
 def _context(store: Store, attempt: Attempt) -> Context:

@@ -118,3 +118,7 @@ class Bell:
                 self._socket.setblocking(False)
                 self._pid = os.getpid()
             self._socket.sendto(b"\0", self._path)
+
+    def __del__(self) -> None:
+        if self._socket is not None:
+            self._socket.close()

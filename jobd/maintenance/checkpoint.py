@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from jobd.maintenance.report import Report
-from jobd.store.base import BUSY_TIMEOUT_MS
 
 if TYPE_CHECKING:
     from jobd.store.sqlite import SqliteStore
@@ -19,11 +18,5 @@ TIMEOUT_MS: Final = 200
 
 def checkpoint(store: SqliteStore) -> Report:
     """Checkpoint once; ``counts`` holds ``busy`` (1: a reader pins the log), ``pages`` and ``bytes`` left."""
-    with store.mutex:
-        connection = store.connection()
-        connection.execute(f"pragma busy_timeout={TIMEOUT_MS}")
-        try:
-            busy, _, pages = connection.execute("pragma wal_checkpoint(truncate)").fetchone()
-        finally:
-            connection.execute(f"pragma busy_timeout={BUSY_TIMEOUT_MS}")
+    busy, pages = store.checkpoint(TIMEOUT_MS)
     return Report("checkpoint", False, [], {"busy": busy, "pages": pages, "bytes": store.wal_bytes()})

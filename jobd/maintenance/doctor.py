@@ -8,8 +8,6 @@ import sqlite3
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import peewee
-
 from jobd.filesystem import NETWORK, file_system
 from jobd.store.invariants import LIMIT, invariants, violations
 from jobd.store.sqlite import APPLICATION_ID, SCHEMA_VERSION
@@ -75,7 +73,7 @@ def _software() -> Iterator[Check]:
     yield Check("jobd", OK, f"{_version('jobd-embedded')}, schema {SCHEMA_VERSION}")
     yield Check("python", OK, f"{platform.python_version()} on {platform.system()} {platform.machine()}")
     yield Check("sqlite", OK, f"{sqlite3.sqlite_version}, driver {sqlite3.__name__} of the standard library")
-    yield Check("peewee", OK, peewee.__version__)
+    yield Check("peewee", OK, _version("peewee"))
     if sqlite3.sqlite_version_info < WAL_RESET_FIXED:
         yield Check(
             "wal_reset",

@@ -33,7 +33,7 @@ _CHANGE_JSON: Final = ("job_id", "item_id", "key", "from_status", "to_status", "
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One run of a pass. With ``check_only`` nothing was changed; ``counts`` adds up the changes in the pass's words."""
+    """One run of a pass; with ``check_only`` nothing was changed. ``counts`` adds up the changes in its own words."""
 
     name: str
     check_only: bool

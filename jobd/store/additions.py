@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from jobd.codec import canonical
 from jobd.errors import ChangedInput, Conflict
 from jobd.states import JOB_ENDS, QUEUED, RUNNING, WAITING
-from jobd.store.chunks import SHOWN, insert, source_of
+from jobd.store.chunks import SHOWN, insert_missing, source_of
 from jobd.store.requeue import Change, replace
 from jobd.store.spool import spooled
 from jobd.store.transitions import job_move, transition_job
@@ -44,7 +44,7 @@ class Known(NamedTuple):
     items_total: int
 
 
-_READ: Final = f"select {', '.join(Known._fields)} from jobs where id=?"  # noqa: S608 - names of this module
+_READ: Final = f"select {', '.join(Known._fields)} from jobs where id=?"
 
 
 def read_job(connection: Connection, job_id: int) -> Known:
@@ -134,8 +134,8 @@ class Addition:
         anew = every and self._changed == "requeue"
         # Read row by row: of the few that differ in spelling most differ in nothing else, and each may be 1 MiB.
         rows = connection.execute(
-            f"select i.id, m.key, i.status, m.payload, i.payload from {page.text} as m"  # noqa: S608 - of this package
-            " join job_items as i on i.job_id=? and i.key=m.key where i.payload <> m.payload or ?",
+            f"select i.id, m.key, i.status, m.payload, i.payload from {page.text} as m"
+            " cross join job_items as i where i.job_id=? and i.key=m.key and (i.payload <> m.payload or ?)",
             (*page.params, self._job_id, anew),
         )
         return [
@@ -177,7 +177,7 @@ class Addition:
                 requeued += replace(
                     self._store, connection, self._job_id, changes, why, now=self._now, actor=self._actor
                 )
-            added = insert(connection, self._job_id, page)
+            added = insert_missing(connection, self._job_id, page)
             tally = tally.plus(Tally(added, page.size - added, len(changes)))
         if tally.added:
             connection.execute("update jobs set items_total = items_total + ? where id=?", (tally.added, job.id))

@@ -100,7 +100,7 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def pack_pairs(self, pairs: Mapping[str, str]) -> str:
+    def pack_pairs(self, pairs: Mapping[Any, str]) -> str:
         """Return the parameter that ``pairs()`` reads."""
 
     @abstractmethod

@@ -82,7 +82,11 @@ class Chunks:
 
 
 class Source(NamedTuple):
-    """Items where the database can select them: a subselect of ``key`` and ``payload`` with its parameters."""
+    """Items where the database can select them: a subselect of ``key`` and ``payload`` with its parameters.
+
+    It is joined with CROSS JOIN, which keeps it on the outside: left to itself the planner may pass over all the items
+    of the job for each chunk.
+    """
 
     text: str
     params: tuple[Any, ...]
@@ -95,11 +99,22 @@ def source_of(store: Store, chunk: dict[str, str]) -> Source:
 
 
 def insert(connection: Connection, job_id: int, source: Source) -> int:
-    """Insert those items that the job does not have, and return how many they are."""
-    # Without a WHERE the parser would take ON CONFLICT for the condition of a join.
+    """Insert items of a new job, but for those that came before, and return how many they are."""
+    return _insert(connection, f"{source.text} as m where true", (job_id, *source.params))
+
+
+def insert_missing(connection: Connection, job_id: int, source: Source) -> int:
+    """Insert those items that a known job does not have, and return how many they are."""
+    # Looked for first: a conflict takes an id and a page write even where it does nothing.
+    missing = f"{source.text} as m where not exists (select 1 from job_items as i where i.job_id=? and i.key=m.key)"
+    return _insert(connection, missing, (job_id, *source.params, job_id))
+
+
+def _insert(connection: Connection, items: str, params: tuple[Any, ...]) -> int:
+    # The WHERE that each caller has is needed: without one the parser takes ON CONFLICT for the condition of a join.
     statement = (
-        f"insert into job_items (job_id, key, payload) select ?, key, payload from {source.text} as m where true"  # noqa: S608
+        f"insert into job_items (job_id, key, payload) select ?, key, payload from {items}"
         " on conflict (job_id, key) do nothing"
     )
-    count: int = connection.execute(statement, (job_id, *source.params)).rowcount
+    count: int = connection.execute(statement, params).rowcount
     return count

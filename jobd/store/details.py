@@ -1,4 +1,4 @@
-"""Reading what belongs to a job: its items, results, events, errors and outputs. Nothing here writes."""
+"""Reading what belongs to a job: its items, events, errors and outputs. Nothing here writes."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from jobd.errors import NotFound, UsageError
 from jobd.states import ITEM_STATUSES
 from jobd.store.models import ItemOutput
 from jobd.store.standing import parsed
-from jobd.store.views import ErrorGroup, EventView, ItemView, OutputView, ResultView
+from jobd.store.views import ErrorGroup, EventView, ItemView, OutputView
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from jobd.store.base import Connection, Store
 
-PAGE: Final = 2_000
 # Beyond, a job is no longer sorted by its items' ids but passed over in their order.
-_SMALL: Final = 10_000
+SMALL: Final = 10_000
 
 _ITEM_COLUMNS: Final = (
     "id, job_id, key, status, attempt, failures, interruptions, external_id, started_at, completed_at, error_type,"
@@ -28,7 +27,7 @@ _ITEM_COLUMNS: Final = (
 # -- items ----------------------------------------------------------------------------------------------------------
 
 
-def items(  # noqa: PLR0913 - one for each filter of the contract
+def items(
     store: Store,
     job_id: int,
     *,
@@ -47,8 +46,8 @@ def items(  # noqa: PLR0913 - one for each filter of the contract
         raise UsageError(f"unknown status of an item: {status!a}", hint=f"one of {', '.join(ITEM_STATUSES)}")
 
     def work(connection: Connection) -> list[Any]:
-        if _total(connection, job_id) > _SMALL and key is None and status not in _INDEXED:
-            return _pass_over(connection, _ITEMS, job_id, status, after, limit)
+        if total(connection, job_id) > SMALL and key is None and status not in _INDEXED:
+            return pass_over(connection, _ITEMS, job_id, status, after, limit)
         return _pick(connection, job_id, status, key, after or 0, limit)
 
     return [_item(row) for row in store.read(work)]
@@ -63,7 +62,7 @@ _PICK: Final = (
 _INDEXED: Final = ("queued", "running", "waiting", "failed")
 
 
-def _pick(  # noqa: PLR0913 - the filters of one statement
+def _pick(
     connection: Connection, job_id: int, status: str | None, key: str | None, after: int, limit: int
 ) -> list[Any]:
     # A status is text and not bound, so that its partial index is taken; a plus sign keeps a term from the planner,
@@ -75,12 +74,12 @@ def _pick(  # noqa: PLR0913 - the filters of one statement
 
 
 _ITEMS: Final = (
-    f"select {_ITEM_COLUMNS} from job_items where +job_id = ? and id > ? and (? is null or status = ?)"  # noqa: S608
+    f"select {_ITEM_COLUMNS} from job_items where +job_id = ? and id > ? and (? is null or status = ?)"
     " order by id limit ?"
 )
 
 
-def _pass_over(  # noqa: PLR0913 - the filters of one statement
+def pass_over(
     connection: Connection, text: str, job_id: int, status: str | None, after: int | None, limit: int
 ) -> list[Any]:
     """Return a page of a large job: from where it begins, or from the page before, on through the table."""
@@ -100,15 +99,15 @@ def item(store: Store, job_id: int, name: str) -> ItemView:
     """
 
     def work(connection: Connection) -> Any:
-        text = f"select {_ITEM_COLUMNS} from job_items where job_id=? and key=?"  # noqa: S608 - columns of this module
+        text = f"select {_ITEM_COLUMNS} from job_items where job_id=? and key=?"
         found = connection.execute(text, (job_id, name)).fetchone()
         number = name[1:20]
         # A key wins over a number: what was submitted as "#1" must stay reachable.
         if found is None and name.startswith("#") and number.isdecimal() and number.isascii():
-            text = f"select {_ITEM_COLUMNS} from job_items where id=? and job_id=?"  # noqa: S608 - as above
+            text = f"select {_ITEM_COLUMNS} from job_items where id=? and job_id=?"
             found = connection.execute(text, (min(int(number), 2**63 - 1), job_id)).fetchone()
         if found is None:
-            _total(connection, job_id)
+            total(connection, job_id)
         return found
 
     row = store.read(work)
@@ -117,7 +116,7 @@ def item(store: Store, job_id: int, name: str) -> ItemView:
     return _item(row)
 
 
-def _total(connection: Connection, job_id: int) -> int:
+def total(connection: Connection, job_id: int) -> int:
     found = connection.execute("select items_total from jobs where id=?", (job_id,)).fetchone()
     if found is None:
         raise NotFound(f"there is no job {job_id}", hint="jobd list shows the jobs")
@@ -153,104 +152,6 @@ def _item(row: Sequence[Any]) -> ItemView:
     )
 
 
-# -- results --------------------------------------------------------------------------------------------------------
-
-_RESULT_COLUMNS: Final = (
-    "i.job_id, r.key, r.value, r.status, r.source, r.created_at,"
-    " exists (select 1 from result_data d where d.item_id = r.item_id) as has_data,"
-    " r.item_id, r.attempt, r.period, r.pruned_at"
-)
-_OF_ITEM: Final = "results r join job_items i on i.id = r.item_id"
-
-
-_RESULTS: Final = (
-    f"select {_RESULT_COLUMNS} from job_items i cross join results r on r.item_id = i.id"  # noqa: S608
-    " where +i.job_id = ? and i.id > ? and (? is null or i.status = ?) order by i.id limit ?"
-)
-_RESULTS_OF_FEW: Final = f"select {_RESULT_COLUMNS} from {_OF_ITEM} where i.job_id = ? order by +i.id"  # noqa: S608
-
-
-def results(store: Store, job_id: int) -> Iterator[ResultView]:
-    """Yield the results of a job in the order of its items, page by page in constant memory.
-
-    Each page is a snapshot of its own: an iteration that takes its time keeps no transaction open.
-
-    Raises:
-        NotFound: there is no such job; raised by the call, not by the first result.
-    """
-    if store.read(lambda connection: _total(connection, job_id)) > PAGE:
-        return _paged_results(store, job_id)
-    rows = store.read(lambda connection: connection.execute(_RESULTS_OF_FEW, (job_id,)).fetchall())
-    return map(_result, rows)
-
-
-def _paged_results(store: Store, job_id: int) -> Iterator[ResultView]:
-    after: int | None = None
-    while True:
-
-        def work(connection: Connection, after: int | None = after) -> list[Any]:
-            return _pass_over(connection, _RESULTS, job_id, None, after, PAGE)
-
-        found = [_result(row) for row in store.read(work)]
-        yield from found
-        if len(found) < PAGE:
-            return
-        after = found[-1].item_id
-
-
-_OF_KEY: Final = (
-    f"select {_RESULT_COLUMNS} from {_OF_ITEM} where r.task = ? and r.key = ? order by r.item_id desc limit ?"  # noqa: S608
-)
-# The newest results of all tasks are mostly enough for a page of a busy one; the index, which has them by key and so
-# unsorted, is for a task that is rare among them.
-_NEAR: Final = (
-    f"select {_RESULT_COLUMNS} from {_OF_ITEM} where r.item_id in (select item_id from"  # noqa: S608
-    " (select item_id, task from results order by item_id desc limit 2000) as n where task = ?)"
-    " order by r.item_id desc limit ?"
-)
-_OF_TASK: Final = (
-    f"select {_RESULT_COLUMNS} from {_OF_ITEM} where r.item_id in (select item_id from results"  # noqa: S608
-    " where task = ? order by item_id desc limit ?) order by r.item_id desc"
-)
-
-
-def results_of(store: Store, task: str, key: str | None = None, *, limit: int = 100) -> list[ResultView]:
-    """Return the results of a task, or of one key of it, newest item first."""
-
-    def work(connection: Connection) -> list[Any]:
-        if key is not None:
-            return list(connection.execute(_OF_KEY, (task, key, limit)).fetchall())
-        near = connection.execute(_NEAR, (task, limit)).fetchall()
-        return list(near if len(near) == limit else connection.execute(_OF_TASK, (task, limit)).fetchall())
-
-    return [_result(row) for row in store.read(work)]
-
-
-# Text: this is asked for every key of a page or a program, and is one step down an index.
-_LATEST: Final = (
-    f"select {_RESULT_COLUMNS} from {_OF_ITEM} where r.task = ? and r.key = ? order by r.item_id desc limit 1"  # noqa: S608
-)
-
-
-def latest_result(store: Store, task: str, key: str) -> ResultView:
-    """Return the newest result of a key.
-
-    Raises:
-        NotFound: the task has left none under this key.
-    """
-    row = store.read(lambda connection: connection.execute(_LATEST, (task, key)).fetchone())
-    if row is None:
-        raise NotFound(f"{task} has no result for {key!a}", hint=f"jobd results {task} shows what it has")
-    return _result(row)
-
-
-def _result(row: Sequence[Any]) -> ResultView:
-    job_id, key, value, status, source, created_at, has_data, item_id, attempt, period, pruned_at = row
-    return ResultView(
-        job_id, key, parsed(value), status, source, created_at, bool(has_data), item_id, attempt, period, pruned_at
-    )
-
-
 # -- events, errors, output -------------------------------------------------------------------------------------------
 
 _EVENTS: Final = (
@@ -269,7 +170,7 @@ def events(store: Store, job_id: int, *, items: bool = False, limit: int = 1_000
     text = _EVENTS.format(own="" if items else "and e.item_id is null")
 
     def work(connection: Connection) -> list[Any]:
-        _total(connection, job_id)
+        total(connection, job_id)
         return list(connection.execute(text, (job_id, limit)).fetchall())
 
     return [EventView(*row) for row in reversed(store.read(work))]
@@ -292,7 +193,7 @@ def errors(store: Store, job_id: int, *, limit: int = 100, keys: int = 3) -> lis
     """
 
     def work(connection: Connection) -> list[Any]:
-        _total(connection, job_id)
+        total(connection, job_id)
         return list(connection.execute(_ERRORS, (keys, job_id, limit)).fetchall())
 
     return [
@@ -313,3 +214,30 @@ def output(store: Store, item_id: int) -> OutputView:
         raise NotFound(f"item {item_id} left no output", hint="output is what a command printed and what ctx.log said")
     item_id, attempt, text, truncated = found[0]
     return OutputView(item_id, attempt, text, bool(truncated))
+
+
+# -- figures ----------------------------------------------------------------------------------------------------------
+
+_DURATIONS: Final = (
+    "select (select d from t limit 1 offset (select count(*) from t) * 50 / 100),"
+    " (select d from t limit 1 offset (select count(*) from t) * 95 / 100) from (select 1) as one"
+)
+_DURATION_ROWS: Final = (
+    "with t as materialized (select max(0, completed_at - started_at) as d from job_items where job_id=?"
+    " and status in ('completed', 'failed') and started_at is not null and completed_at is not null order by 1) "
+)
+
+
+def durations(store: Store, job_id: int) -> tuple[float, float] | None:
+    """Return the median and the 95th percentile of how long a job's items took, in ms; None where none has ended.
+
+    It passes over all items of the job.
+    """
+    row = store.read(lambda connection: connection.execute(_DURATION_ROWS + _DURATIONS, (job_id,)).fetchone())
+    return None if row[0] is None else (float(row[0]), float(row[1]))
+
+
+def attempts(store: Store, job_id: int) -> dict[int, int]:
+    """Return how many items of a job are at which attempt, from the second on. It passes over all of them."""
+    text = "select attempt, count(*) from job_items where job_id=? and attempt > 1 group by attempt order by attempt"
+    return dict(store.read(lambda connection: connection.execute(text, (job_id,)).fetchall()))

@@ -61,8 +61,6 @@ _COUNT_TEXT: Final = " || ', ' || ".join(
 )
 
 
-# The statements are made of this module's own text, statuses and numbers.
-# ruff: noqa: S608
 INVARIANTS: Final = (
     Invariant(
         "counters",
@@ -95,7 +93,7 @@ INVARIANTS: Final = (
         "running_job",
         "a running item belongs to a running job",
         f"select i.job_id, i.id, 'running in a job that is ' || j.status {_ITEMS}"
-        " where i.status = 'running' and j.status <> 'running'",
+        f" where i.status = 'running' and j.status not in ('running', {_texts(JOB_ENDS)})",
     ),
     Invariant(
         "running_item",
@@ -123,8 +121,9 @@ INVARIANTS: Final = (
     Invariant(
         "job_events",
         "the events of a job chain along legal edges",
-        "select e.job_id, null, 'event ' || e.id || ' (' || e.name || ') goes from ' || coalesce(e.from_status, 'nothing')"
-        " || ' to ' || coalesce(e.to_status, 'nothing') || ' after ' || coalesce(e.before, 'nothing')"
+        "select e.job_id, null, 'event ' || e.id || ' (' || e.name || ') goes from '"
+        " || coalesce(e.from_status, 'nothing') || ' to ' || coalesce(e.to_status, 'nothing')"
+        " || ' after ' || coalesce(e.before, 'nothing')"
         " from (select *, lag(to_status) over (partition by job_id order by id) as before from job_events"
         f" where item_id is null and count is null) e join jobs j on j.id = e.job_id and {_WHOLE}"
         " where coalesce(e.from_status, '') <> coalesce(e.before, '') or not coalesce(case"

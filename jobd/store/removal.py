@@ -19,8 +19,8 @@ GAP_SECONDS: Final = 0.001
 
 # The guard is in each statement: a job that nobody asked to delete may be running.
 _ASKED: Final = "exists (select 1 from jobs where id=? and deleted_at is not null)"
-_ITEMS: Final = f"delete from job_items where id in (select id from job_items where job_id=? limit ?) and {_ASKED}"  # noqa: S608
-_EVENTS: Final = f"delete from job_events where id in (select id from job_events where job_id=? limit ?) and {_ASKED}"  # noqa: S608
+_ITEMS: Final = f"delete from job_items where id in (select id from job_items where job_id=? limit ?) and {_ASKED}"
+_EVENTS: Final = f"delete from job_events where id in (select id from job_events where job_id=? limit ?) and {_ASKED}"
 
 
 class DeadSubmission(NamedTuple):

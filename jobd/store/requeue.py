@@ -43,7 +43,7 @@ _EVENTS: Final = (
     "insert into job_events (job_id, item_id, name, from_status, to_status, at, actor, attempt, message)"
     " select i.job_id, i.id, 'requeue', i.status, 'queued', ?, ?, i.attempt,"
     " ? || coalesce('; the result was ' || r.value, '; the error was ' || i.error, '')"
-    " from {rows} as m join job_items as i on i.id = m.id left join results as r on r.item_id = i.id order by i.id"
+    " from {rows} as m cross join job_items as i left join results as r on r.item_id = i.id where i.id = m.id"
 )
 
 
@@ -56,7 +56,7 @@ class Change(NamedTuple):
     payload: str
 
 
-def replace(  # noqa: PLR0913 - whose, which, why and when
+def replace(
     store: Store, connection: Connection, job_id: int, changes: Sequence[Change], why: str, *, now: int, actor: str
 ) -> int:
     """Give items their new payloads and return how many were requeued for it.
@@ -68,7 +68,7 @@ def replace(  # noqa: PLR0913 - whose, which, why and when
     ended = [(change.id, change.status, change.payload) for change in changes if change.status != QUEUED]
     if queued:
         connection.execute(
-            f"update job_items set payload=m.payload from {store.rows('id', 'payload')} as m"  # noqa: S608
+            f"update job_items set payload=m.payload from {store.rows('id', 'payload')} as m"
             " where job_items.id=m.id and job_items.status='queued'",
             (store.pack(queued),),
         )
@@ -77,7 +77,7 @@ def replace(  # noqa: PLR0913 - whose, which, why and when
     ids = store.pack([(row[0],) for row in ended])
     connection.execute(_EVENTS.format(rows=store.rows("id")), (now, actor, why, ids))
     for table in ("results", "result_data", "item_output"):
-        connection.execute(f"delete from {table} where item_id in (select id from {store.rows('id')} as m)", (ids,))  # noqa: S608
+        connection.execute(f"delete from {table} where item_id in (select id from {store.rows('id')} as m)", (ids,))
     if REQUEUE.run(store, connection, ended) != len(ended):
         raise Conflict(f"job {job_id}: items changed their status while they were being requeued")
     gone = collections.Counter(status for _, status, _ in ended)

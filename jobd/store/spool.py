@@ -55,10 +55,10 @@ def spooled(store: Store, chunks: Chunks) -> Iterator[list[Source]]:
 def _append(store: Store, connection: Connection, chunk: dict[str, str]) -> tuple[int, list[str]]:
     """Append a chunk; return the last position, and the keys that came before."""
     source = source_of(store, chunk)
-    twice = f"from {source.text} as m join temp.submitted_items as s on s.key=m.key"
+    twice = f"from {source.text} as m cross join temp.submitted_items as s where s.key=m.key"
     known = {row[0] for row in store.gather(connection, "m.key", twice, source.params)}
     connection.execute(
-        f"insert into temp.submitted_items (key, payload) select key, payload from {source.text} as m where true"  # noqa: S608
+        f"insert into temp.submitted_items (key, payload) select key, payload from {source.text} as m where true"
         " on conflict (key) do nothing",
         source.params,
     )

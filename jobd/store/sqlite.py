@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.resources
 import json
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 APPLICATION_ID: Final = 0x6A6F6264  # "jobd"
 SCHEMA_VERSION: Final = 1
+SMALLEST_DATABASE: Final = 512
 OLDEST_SQLITE: Final = (3, 35, 0)  # RETURNING
 _SYNCHRONOUS: Final = {"normal": "normal", "full": "full"}
 _TRANSIENT: Final = {
@@ -48,18 +50,22 @@ class Identity(NamedTuple):
     inode: int
 
 
-class _Driver(sqlite3.Connection):
-    """A connection that ends with its thread: the thread's locals hold the only reference."""
+class _Lease:
+    """Closes a connection with its thread, whose locals hold the only reference to this.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        _living[id(self)] = self
+    A connection and its cache of statements refer to each other: left to itself it is closed when the collector comes
+    by, and its descriptors and its place in the log are held until then.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        _leases[id(self)] = self
 
     def __del__(self) -> None:
-        self.close()
+        self.connection.close()
 
 
-_living: Final[weakref.WeakValueDictionary[int, _Driver]] = weakref.WeakValueDictionary()
+_leases: Final[weakref.WeakValueDictionary[int, _Lease]] = weakref.WeakValueDictionary()
 
 
 class _Database(peewee.SqliteDatabase):
@@ -70,6 +76,7 @@ class _Database(peewee.SqliteDatabase):
     def __init__(self, path: str, synchronous: str) -> None:
         super().__init__(path)
         self.synchronous_level = synchronous
+        self._thread = threading.local()
 
     def _connect(self) -> sqlite3.Connection:
         # No thread check: a thread's connection is closed where its locals are collected, which may be elsewhere.
@@ -80,7 +87,6 @@ class _Database(peewee.SqliteDatabase):
             isolation_level=None,
             check_same_thread=False,
             cached_statements=256,
-            factory=_Driver,
         )
         for pragma in (
             f"synchronous={self.synchronous_level}",
@@ -90,6 +96,7 @@ class _Database(peewee.SqliteDatabase):
             "trusted_schema=off",
         ):
             connection.execute(f"pragma {pragma}")
+        self._thread.lease = _Lease(connection)
         return connection
 
 
@@ -146,9 +153,10 @@ class SqliteStore(Store):
             if _nonempty(f"{self.path}-wal"):
                 # SQLite would delete the log, and with it perhaps the only copy of the jobs.
                 raise self._unusable("the file is empty but its -wal is not", hint="jobd restore BACKUP")
-            # Created here and not by SQLite, so that nobody else can read it, not even for an instant. Another
-            # process may be faster; then both go on as with any empty file.
-            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+            # Created here and not by SQLite, so that nobody else can read it, not even for an instant. Where another
+            # is faster both go on as with any empty file.
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
             self._create()
             return
         self._check()
@@ -161,18 +169,13 @@ class SqliteStore(Store):
             return None
         if not stat.S_ISREG(found.st_mode):
             raise self._unusable("it is not a regular file")
+        if 0 < found.st_size < SMALLEST_DATABASE:
+            # Of one byte SQLite thinks that it is an empty database.
+            raise self._unusable("the file is not a database")
         return found.st_size
 
     def _check(self) -> None:
-        # A read-only connection of its own: it neither replays nor checkpoints a log into a file that is not ours.
-        probe = sqlite3.connect(f"{Path(self.path).as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_MS / 1000)
-        try:
-            application = probe.execute("pragma application_id").fetchone()[0]
-            version = probe.execute("pragma user_version").fetchone()[0]
-            tables = probe.execute("select count(*) from sqlite_master").fetchone()[0]
-            self._check_length(probe)
-        finally:
-            probe.close()
+        application, version, tables = self._header()
         if application != APPLICATION_ID and (application or tables):
             raise self._unusable("it is the database of another application", hint="jobd --db ANOTHER_FILE …")
         if version > SCHEMA_VERSION:
@@ -182,16 +185,25 @@ class SqliteStore(Store):
         if version < SCHEMA_VERSION:
             self._create()
 
-    def _check_length(self, probe: sqlite3.Connection) -> None:
-        # SQLite takes a last page that was cut off for a page that ends in zeros. Within one snapshot nobody moves
-        # the log into the file, so that an empty log means that the file has to be whole.
-        probe.execute("begin")
-        pages = probe.execute("select page_count * page_size from pragma_page_count, pragma_page_size").fetchone()[0]
-        size = self._size()
-        if size is not None and size < pages and not _nonempty(f"{self.path}-wal"):
-            raise self._unusable(
-                f"the file is truncated: {size:,} bytes of {pages:,} are there", hint="jobd restore BACKUP"
-            )
+    def _header(self) -> tuple[int, int, int]:
+        """Return application, schema version and number of tables, without a byte written beside or into the file."""
+        # With an empty log all of it is in the file: "immutable" then keeps SQLite from putting a log of its own
+        # beside a file that is not ours. "ro" neither replays nor checkpoints a log that is there.
+        mode = "mode=ro" if _nonempty(f"{self.path}-wal") else "mode=ro&immutable=1"
+        probe = sqlite3.connect(f"{Path(self.path).as_uri()}?{mode}", uri=True, timeout=BUSY_TIMEOUT_MS / 1000)
+        try:
+            for _ in range(2):
+                pages, page, application, version, tables = probe.execute(
+                    "select p.page_count, s.page_size, a.application_id, u.user_version,"
+                    " (select count(*) from sqlite_master) from pragma_page_count as p, pragma_page_size as s,"
+                    " pragma_application_id as a, pragma_user_version as u"
+                ).fetchone()
+                # Looked at in this order and twice: between two looks another process may have moved its log.
+                if _nonempty(f"{self.path}-wal") or (self._size() or 0) >= pages * page:
+                    return application, version, tables
+        finally:
+            probe.close()
+        raise self._unusable(f"the file is truncated: {pages * page:,} bytes by its header", hint="jobd restore BACKUP")
 
     def _create(self) -> None:
         connection = self._driver()
@@ -251,7 +263,10 @@ class SqliteStore(Store):
 
     def version(self) -> int:
         """Return a number that changes when another connection has committed (4 µs)."""
-        return int(self.connection().execute("pragma data_version").fetchone()[0])
+        try:
+            return int(self.connection().execute("pragma data_version").fetchone()[0])
+        except sqlite3.Error as error:
+            self._raise(error)
 
     def identity(self) -> Identity | None:
         """Return which file the path leads to now; None where there is none."""
@@ -268,6 +283,24 @@ class SqliteStore(Store):
         except FileNotFoundError:
             return 0
 
+    def checkpoint(self, timeout_ms: int) -> tuple[int, int]:
+        """Move the log into the database and truncate it; return (1 if somebody was in the way, pages left).
+
+        Raises:
+            Transient: a full disk or an I/O error; nothing is lost, the log is as it was.
+        """
+        with self.mutex:
+            try:
+                connection = self.connection()
+                connection.execute(f"pragma busy_timeout={timeout_ms}")
+                try:
+                    busy, _, pages = connection.execute("pragma wal_checkpoint(truncate)").fetchone()
+                finally:
+                    connection.execute(f"pragma busy_timeout={BUSY_TIMEOUT_MS}")
+            except Exception as error:  # noqa: BLE001 - judged and raised again
+                self._raise(error)
+        return int(busy), int(pages)
+
     # -- the dialect ----------------------------------------------------------------------------------------------
 
     def rows(self, *columns: str) -> str:
@@ -280,16 +313,16 @@ class SqliteStore(Store):
     def pack(self, rows: Sequence[Sequence[Any]]) -> str:
         """Return rows as a JSON array of arrays, of one column as an array of values."""
         if rows and len(rows[0]) == 1:
-            return json.dumps([row[0] for row in rows], ensure_ascii=False)
-        return json.dumps(rows, ensure_ascii=False)
+            return _packed([row[0] for row in rows])
+        return _packed(rows)
 
     def pairs(self, key: str, value: str) -> str:
         """Return a subselect over the JSON object that ``pack_pairs`` made."""
         return f"(select key as {key}, value as {value} from json_each(?))"
 
-    def pack_pairs(self, pairs: Mapping[str, str]) -> str:
+    def pack_pairs(self, pairs: Mapping[Any, str]) -> str:
         """Return pairs as a JSON object."""
-        return json.dumps(pairs, ensure_ascii=False)
+        return _packed(pairs)
 
     def new_id(self, connection: sqlite3.Connection, statement: str, params: Sequence[Any]) -> int:
         """Insert one row and return its id: RETURNING would cost a tenth of a whole submission."""
@@ -309,7 +342,7 @@ class SqliteStore(Store):
 
     def judge(self, error: BaseException) -> BaseException:
         """Return what ``error`` means."""
-        driver = error.__cause__ if isinstance(error, peewee.PeeweeException) else error
+        driver = error.__cause__ or error.__context__ if isinstance(error, peewee.PeeweeException) else error
         if isinstance(driver, UnicodeEncodeError | OverflowError) and not isinstance(driver, sqlite3.Error):
             return Permanent(str(driver))
         if not isinstance(driver, sqlite3.Error):
@@ -338,6 +371,7 @@ def _names(columns: str) -> str:
     return ", ".join(column.split(" as ")[-1].split(".")[-1].strip() for column in columns.split(","))
 
 
+_packed: Final = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
 _stores: weakref.WeakSet[SqliteStore] = weakref.WeakSet()
 
 
@@ -345,12 +379,12 @@ _forking: Final = threading.local()
 
 
 def _before_fork() -> None:
-    living = [connection for connection in (ref() for ref in _living.valuerefs()) if connection is not None]
+    leases = [lease for lease in (ref() for ref in _leases.valuerefs()) if lease is not None]
     _forking.keep = []
-    if living:
+    if leases:
         import ctypes  # noqa: PLC0415 - 10 ms that only a fork pays; in its child an import might wait for ever
 
-        _forking.keep = [functools.partial(ctypes.pythonapi.Py_IncRef, ctypes.py_object(one)) for one in living]
+        _forking.keep = [functools.partial(ctypes.pythonapi.Py_IncRef, ctypes.py_object(lease)) for lease in leases]
 
 
 def _after_fork_in_parent() -> None:

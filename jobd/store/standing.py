@@ -123,11 +123,14 @@ class Standing(NamedTuple):
 
     @property
     def orphaned(self) -> bool:
-        return bool(self.lost) or (self.row.status == RUNNING and not self.runner.alive)
+        """Whether it has items that nobody runs, or reads as running and no daemon lives that would go on with it."""
+        return bool(self.lost) or (self.row.status == RUNNING and not self.runner.alive and self.row.paused_at is None)
 
     @property
     def unknown_task(self) -> bool:
-        return self.open and self.runner.alive and self.row.task not in self.runner.tasks
+        # Between the lock and its row a daemon is only starting.
+        runner = self.runner
+        return self.open and runner.alive and runner.id is not None and self.row.task not in runner.tasks
 
     @property
     def silence(self) -> int | None:

@@ -159,7 +159,7 @@ def work_off(store: Store, job_id: int, *, now: int, actor: str, progress: Calla
     return count
 
 
-def _cancel_batch(  # noqa: PLR0913 - one batch of one status
+def _cancel_batch(
     store: Store, connection: Connection, job_id: int, source: str, move: Move, *, now: int, actor: str
 ) -> int:
     job = _job(connection, job_id)
@@ -200,7 +200,7 @@ def resume(store: Store, job_id: int, *, now: int, actor: str) -> int:
     return _requeue(store, job_id, "resume", [_REQUEUE_FAILED, _REQUEUE_CANCELLED], now=now, actor=actor)
 
 
-def _requeue(  # noqa: PLR0913 - who, what and when
+def _requeue(
     store: Store, job_id: int, verb: str, moves: list[Move], *, now: int, actor: str
 ) -> int:
     def find(connection: Connection) -> list[tuple[Move, array[int]]]:
@@ -236,7 +236,7 @@ def _check_whole(job_id: int, job: _Job) -> None:
 def _ids(connection: Connection, job_id: int, status: str) -> array[int]:
     # The status as text, not bound: only so does the planner take the partial index.
     rows = connection.execute(
-        f"select id from job_items where job_id=? and status='{status}'",  # noqa: S608 - a status of this package
+        f"select id from job_items where job_id=? and status='{status}'",
         (job_id,),
     )
     return array("q", (row[0] for row in rows))
@@ -246,7 +246,7 @@ def _batches(ids: array[int]) -> Iterator[array[int]]:
     return (ids[start : start + BATCH] for start in range(0, len(ids), BATCH))
 
 
-def _requeue_batch(  # noqa: PLR0913 - one batch of one status
+def _requeue_batch(
     store: Store, connection: Connection, job_id: int, move: Move, ids: array[int], *, now: int, actor: str, begun: bool
 ) -> int:
     job = _job(connection, job_id)
@@ -254,7 +254,7 @@ def _requeue_batch(  # noqa: PLR0913 - one batch of one status
     if begun and job.status == CANCELLED:
         raise Conflict(f"job {job_id} was cancelled meanwhile")
     source = move.sources[0]
-    chosen = f"(select id from {store.rows('id')} as m)"  # noqa: S608 - text of this package
+    chosen = f"(select id from {store.rows('id')} as m)"
     within = f"from job_items where id in {chosen} and status='{source}'"
     items = store.gather(connection, "id", within, (store.pack([(item_id,) for item_id in ids]),))
     if not items:
@@ -270,15 +270,15 @@ def _requeue_batch(  # noqa: PLR0913 - one batch of one status
     return moved
 
 
-def _drop_results(  # noqa: PLR0913 - whose, which and when
+def _drop_results(
     connection: Connection, job_id: int, chosen: str, items: str, source: str, *, now: int, actor: str
 ) -> None:
     """Delete what the items' former attempts left; an event of the item keeps a result's value."""
     connection.execute(
-        "insert into job_events (job_id, item_id, name, from_status, to_status, at, actor, attempt, message)"  # noqa: S608
+        "insert into job_events (job_id, item_id, name, from_status, to_status, at, actor, attempt, message)"
         f" select ?, item_id, 'requeue', ?, 'queued', ?, ?, attempt, value from results"
         f" where value is not null and item_id in {chosen}",
         (job_id, source, now, actor, items),
     )
     for table in ("results", "result_data", "item_output"):
-        connection.execute(f"delete from {table} where item_id in {chosen}", (items,))  # noqa: S608
+        connection.execute(f"delete from {table} where item_id in {chosen}", (items,))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from jobd.store.base import Connection, Store
 
-# ruff: noqa: S608 - the statements are made of names of this package
+
 __all__ = ["Submission", "Submitted", "submit"]
 
 # Hot: three statements make a job of one item. Text, and constant, so that the driver finds them prepared.
@@ -46,7 +46,7 @@ _GROW: Final = f"update jobs set items_total = items_total + ? where {_OPEN}"
 _SEAL: Final = f"update jobs set sealed_at=? where {_OPEN}"
 
 
-def submit(  # noqa: PLR0913 - what, for whom and when
+def submit(
     store: Store,
     submission: Submission,
     items: Iterable[tuple[str, str]],
@@ -179,7 +179,7 @@ class _New:
         if added == len(chunk):
             return []
         connection.execute(_GROW, (added - len(chunk), job_id))
-        before = f"from {source.text} as m join job_items as i on i.job_id=? and i.key=m.key and i.id<=?"
+        before = f"from {source.text} as m cross join job_items as i where i.job_id=? and i.key=m.key and i.id<=?"
         known = {row[0] for row in self._store.gather(connection, "m.key", before, (*source.params, job_id, last))}
         return [key for key in chunk if key in known]
 

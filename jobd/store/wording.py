@@ -53,10 +53,10 @@ def _open_sentence(at: Standing) -> str:
         what = f"{sum(held.items for held in at.lost):,} of its items" if at.runner.alive else "it"
         gone = _gone(at)
         return f"{base}, but nobody runs {what}" + (f": {gone}" if gone else "")
-    if at.row.paused_at is not None:
-        return base
     if not at.runner.alive:
         return f"{base}, but no daemon is running"
+    if at.row.paused_at is not None:
+        return base
     if at.unknown_task:
         return f"{base}, but {runner} does not know the task {at.row.task}"
     if at.stalled and not at.idle:
@@ -107,7 +107,7 @@ def _flight(at: Standing, held: Holding) -> str:
 def _runner_warnings(at: Standing) -> list[str]:
     """What the one who runs items, or the lack of one, means for an open job."""
     found, runner = [], _named(at.runner.id, at.runner.pid)
-    if not at.runner.alive and not at.lost and at.row.paused_at is None:
+    if not at.runner.alive and not at.lost:
         found.append("no daemon is running" + (f": {_gone(at)}" if at.row.status == RUNNING and _gone(at) else ""))
     if at.unknown_task:
         found.append(f"{runner} does not know the task {at.row.task}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from typing import NamedTuple
 
 import pytest
@@ -61,13 +62,16 @@ class Answer(NamedTuple):
 @pytest.fixture
 def jobd(capsys, monkeypatch, tmp_path):
     """Run a command line in this process; no settings of the machine reach it."""
-    for name in ("JOBD_DB", "NO_COLOR", "FORCE_COLOR", "COLUMNS"):
+    monkeypatch.setenv("JOBD_DB", str(tmp_path / "jobs.db"))
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments):
+        # A call is a process of its own: the program that it names is imported anew.
+        sys.modules.pop("program", None)
         code = cli.call([str(argument) for argument in arguments])
         return Answer(code, *capsys.readouterr())
 

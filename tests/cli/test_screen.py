@@ -109,7 +109,7 @@ def test_a_terminal_that_became_narrower_is_still_cleared(monkeypatch):
     stream = Terminal()
     drawn = Panel(Screen(stream))
     drawn.draw(["x" * 80])
-    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr(Screen, "real_columns", 40)
     drawn.close()
     assert stream.getvalue().endswith("\x1b[2A\r\x1b[J")
 

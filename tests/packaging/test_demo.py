@@ -69,18 +69,19 @@ def test_a_wrong_digest_a_wrong_size_and_a_missing_result_are_noticed(tmp_path):
     [
         ({"completed": 1, "cut off": 2, "new": 1}, True),
         ({"completed": 2, "cut off": 2, "new": 1}, False),
+        ({"completed": 1, "cut off": 2, "unknown": 2}, False),
     ],
 )
 def test_the_witness_tells_a_completed_item_that_ran_again(after, holds):
-    before = Counter({"completed": 1, "cut off": 1})
-    assert demo_crash.prove({"completed"}, before, Counter(after)) is holds
+    before = demo_crash.AtTheKill({"completed"}, {"cut off"}, Counter({"completed": 1, "cut off": 1, "unknown": 1}))
+    assert demo_crash.prove(before, Counter(after)) is holds
 
 
 def test_a_runner_that_ends_by_itself_is_no_crash(tmp_path):
     witness = tmp_path / "witness"
     witness.touch()
     with subprocess.Popen([sys.executable, "-c", ""]) as runner, pytest.raises(JobdError, match="before it could"):
-        demo_crash.kill_on_the_way(runner, witness, 1)
+        demo_crash.kill_on_the_way(runner, tmp_path / "jobs.db", witness, 1)
 
 
 def test_the_witness_counts_runs_by_several_threads(tmp_path, monkeypatch):
@@ -111,5 +112,5 @@ def test_after_a_kill_nothing_that_was_completed_runs_again(tmp_path):
     count = len(demo_steps.standard_library())
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "killed with SIGKILL" in ran.stdout
-    assert "witness: 0 of the" in ran.stdout
+    assert "0 of the" in ran.stdout
     assert f"{count:,} of {count:,} digests agree" in ran.stdout

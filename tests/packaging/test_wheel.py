@@ -54,7 +54,8 @@ def test_the_wheel_brings_the_command_and_the_licence(wheel):
 
 def test_a_wheel_built_from_the_sdist_is_the_same(built, wheel, tmp_path):
     with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
-        archive.extractall(tmp_path, filter="data")
+        # The first releases of 3.11 have no filters yet; later ones warn where none is given.
+        archive.extractall(tmp_path, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
     build(next(tmp_path.iterdir()), tmp_path / "again", "-t", "wheel")
     with zipfile.ZipFile(next((tmp_path / "again").glob("*.whl"))) as again:
         assert sorted(again.namelist()) == sorted(wheel.namelist())

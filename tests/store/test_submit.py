@@ -116,7 +116,20 @@ def test_the_row_holds_what_was_submitted(store, rows):
 
 
 def test_items_keep_their_order_and_their_text(store, rows):
-    odd = ["b", "a", 'quo"te\\', "line\nbreak\t", "\x1b[31m", "\u202ertl", "e\u0301", "é", "\U0001f600", "$.a[0]", "null", "\x7f"]
+    odd = [
+        "b",
+        "a",
+        'quo"te\\',
+        "line\nbreak\t",
+        "\x1b[31m",
+        "\u202ertl",
+        "e\u0301",
+        "é",
+        "\U0001f600",
+        "$.a[0]",
+        "null",
+        "\x7f",
+    ]
     job_id = send(store, odd).job_id
     assert keys(rows, job_id) == odd
     assert [json.loads(row[0]) for row in rows.all("select payload from job_items order by id")] == odd
@@ -263,7 +276,9 @@ def test_a_removal_that_fails_does_not_hide_why(store, rows, small_chunks):
 # -- duplicates -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("items", [["a", "b", "a"], ["1", 1], ["a", "b", "c", "d", "a"], ["a", "b", "c", "d", "e", "e"]])
+@pytest.mark.parametrize(
+    "items", [["a", "b", "a"], ["1", 1], ["a", "b", "c", "d", "a"], ["a", "b", "c", "d", "e", "e"]]
+)
 def test_a_key_that_comes_twice_is_refused_by_name_and_nothing_is_left(store, rows, small_chunks, items):
     with pytest.raises(DuplicateKeys) as caught:
         send(store, items)

@@ -1,0 +1,14 @@
+"""What every test stands on: no variable of the machine's own reaches the settings."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def no_settings_of_this_machine(monkeypatch):
+    for name in list(os.environ):
+        if name.startswith("JOBD_"):
+            monkeypatch.delenv(name)

@@ -1,0 +1,291 @@
+"""What a reader is told of a job: never that it runs where nobody runs it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from jobd.process import Process, myself
+from jobd.store import reads
+from jobd.store.views import NOBODY, Runner
+from jobd.store.wording import span
+
+NOW = 1_795_305_600_000
+MINUTE, HOUR = 60_000, 3_600_000
+ALIVE = Runner(alive=True, id=1, pid=101, host="here", started_at=NOW - HOUR, heartbeat_at=NOW, tasks=("work",))
+GONE = ALIVE._replace(alive=False)
+OTHER = ALIVE._replace(id=2, pid=102)
+
+
+@pytest.fixture
+def told(store, rows):
+    """Read a job of the given items and columns as ``runner`` leaves it to be seen, a minute later."""
+    rows.change(
+        "insert into daemons (id, host, boot, pid, process_started_at, started_at, heartbeat_at, version)"
+        " values (1, 'here', 'boot', 101, 0, ?, ?, '0')",
+        NOW - HOUR,
+        NOW,
+    )
+
+    def read(items=(), runner=ALIVE, *, after=MINUTE, **columns):
+        if columns.get("status", "queued") != "queued":
+            columns.setdefault("started_at", NOW)
+            columns.setdefault("progress_at", NOW)
+        job_id = rows.job(items, **columns)
+        return reads.job(store, job_id, now=NOW + after, runner=runner)
+
+    return read
+
+
+RUN = {"status": "running"}
+HEALTH = [
+    ("ok", "running", ["running"], ALIVE, RUN),
+    ("ok", "queued", ["queued"], ALIVE, {}),
+    ("ok", "completed", ["completed"], NOBODY, {"status": "completed"}),
+    ("submitting", "submitting: 2 items so far", ["queued"] * 2, ALIVE, {"sealed_at": None}),
+    ("orphaned", "running, but nobody runs it: daemon 1 (pid 101) is gone", ["running"], GONE, RUN),
+    ("orphaned", "running, but nobody runs it: daemon 1 (pid 101) is gone", ["queued"], GONE, RUN),
+    ("orphaned", "running, but nobody runs it", ["queued"], NOBODY, RUN),
+    ("orphaned", "running, but nobody runs 1 of its items: daemon 1 (pid 101) is gone", ["running"], OTHER, RUN),
+    (
+        "orphaned",
+        "paused: 1 item still running, but nobody runs it: daemon 1 (pid 101) is gone",
+        ["running", "queued"],
+        GONE,
+        {**RUN, "paused_at": NOW},
+    ),
+    ("paused", "paused", ["queued"], ALIVE, {**RUN, "paused_at": NOW}),
+    ("paused", "paused, but no daemon is running", ["queued"], GONE, {**RUN, "paused_at": NOW}),
+    (
+        "unknown_task",
+        "queued, but daemon 1 (pid 101) does not know the task other",
+        ["queued"],
+        ALIVE,
+        {"task": "other"},
+    ),
+    ("idle", "queued, but no daemon is running", ["queued"], NOBODY, {}),
+    ("idle", "queued, next item in 4 m", ["queued"], ALIVE, {"not_before": NOW + 5 * MINUTE}),
+    (
+        "idle",
+        "queued, next item in 4 m, but no daemon is running",
+        ["queued"],
+        NOBODY,
+        {"not_before": NOW + 5 * MINUTE},
+    ),
+    ("ok", "running: 2 items waiting for the outside world", ["waiting"] * 2, ALIVE, RUN),
+    ("ok", "cancelling: 1 item running", ["running"], ALIVE, {**RUN, "cancel_requested_at": NOW}),
+    ("ok", "failing by request", ["queued"], ALIVE, {**RUN, "fail_requested_at": NOW}),
+    ("ok", "being deleted", ["completed"], ALIVE, {"status": "completed", "deleted_at": NOW}),
+    (
+        "ok",
+        "completed with warnings: 1 of 3 items failed",
+        ["failed", "completed", "completed"],
+        NOBODY,
+        {"status": "completed", "tolerance": "1"},
+    ),
+    ("ok", "completed: no items", [], NOBODY, {"status": "completed"}),
+    ("ok", "failed: 1 of 2 items failed", ["failed", "completed"], NOBODY, {"status": "failed"}),
+    ("ok", "failed: by request", ["cancelled"], NOBODY, {"status": "failed", "fail_requested_at": NOW}),
+    ("ok", "failed: no more money", ["failed"], NOBODY, {"status": "failed", "status_message": "no more money"}),
+    ("ok", "cancelled: 1 of 2 items", ["completed", "cancelled"], NOBODY, {"status": "cancelled"}),
+]
+
+
+@pytest.mark.parametrize(("health", "words", "items", "runner", "columns"), HEALTH, ids=[case[1] for case in HEALTH])
+def test_health_and_sentence(told, health, words, items, runner, columns):
+    job = told(items, runner, **columns)
+    assert (job.health, job.status_description) == (health, words)
+
+
+@pytest.mark.parametrize("columns", [case[4] for case in HEALTH if case[4].get("status") == "running"])
+@pytest.mark.parametrize("item", ["queued", "running", "waiting"])
+def test_without_a_live_daemon_no_running_job_reads_running_alone(told, item, columns):
+    job = told([item], GONE, **columns)
+    assert "nobody runs it" in job.status_description or job.status_description == "paused, but no daemon is running"
+    assert job.health == "orphaned" or (job.health == "paused" and item != "running")
+    assert job.daemon is not None
+    assert not job.daemon.alive
+    assert any("daemon 1 (pid 101) is gone" in warning for warning in job.warnings)
+
+
+def test_a_job_is_stalled_after_an_hour_without_progress(told):
+    before, after = (told(["running"], after=after, **RUN) for after in (HOUR - 1, HOUR))
+    assert before.health == "ok"
+    assert (after.health, after.status_description) == ("stalled", "running, but without progress for 1 h")
+    assert after.warnings == ("no progress for 1 h",)
+
+
+def test_the_jobs_own_stall_after_goes_before_the_setting(told):
+    policy = json.dumps({"stall_after": 30})
+    assert told(["running"], policy=policy, **RUN).health == "stalled"
+
+
+def test_a_job_whose_items_are_all_due_later_is_idle_and_not_stalled(told, rows, store):
+    job_id = told(["queued"], **RUN).id
+    rows.change("update job_items set available_at=? where job_id=?", NOW + 3 * HOUR, job_id)
+    job = reads.job(store, job_id, now=NOW + 2 * HOUR, runner=ALIVE)
+    assert (job.health, job.status_description) == ("idle", "running, next item in 1 h")
+    assert job.warnings == ()
+
+
+@pytest.mark.parametrize(("on", "parent", "waits"), [
+    ("completed", "running", True), ("completed", "failed", True), ("completed", "completed", False),
+    ("ended", "failed", False), ("ended", "queued", True),
+])  # fmt: skip
+def test_a_job_after_another_names_it_and_waits_for_its_end(told, rows, store, on, parent, waits):
+    first, second = told(["completed"], status=parent).id, told(["queued"]).id
+    rows.change("insert into job_dependencies (job_id, after_id, on_status) values (?, ?, ?)", second, first, on)
+    job = reads.job(store, second, now=NOW, runner=ALIVE)
+    assert job.after == (first,)
+    assert (job.health, job.status_description) == (
+        ("idle", f"queued, after job {first}") if waits else ("ok", "queued")
+    )
+
+
+@pytest.mark.parametrize(("submitter", "gone"), [
+    (myself(), False), (myself()._replace(pid=2**22 + 1), True), (myself()._replace(boot="an earlier one"), True),
+    (myself()._replace(host="elsewhere"), False),
+])  # fmt: skip
+def test_the_reader_is_told_that_a_submitter_died(told, submitter, gone):
+    job = told(["queued"], sealed_at=None, submitter=submitter.dumps())
+    assert job.health == "submitting"
+    assert ("but its submitter is gone" in job.status_description) == gone
+    assert job.warnings == (("its submitter is gone: jobd recover removes the job",) if gone else ())
+
+
+def test_a_submitter_that_cannot_be_read_is_not_called_dead(told):
+    assert Process.loads("[]") is None
+    assert told(["queued"], sealed_at=None, submitter="[]").warnings == ()
+
+
+WARNINGS = [
+    ("1 of 3 items failed", ["failed", "completed", "completed"], NOBODY, {"status": "completed"}),
+    ("no items", [], NOBODY, {"status": "completed"}),
+    ("daemon 1 (pid 101) is gone for 1 m; 2 items in flight", ["running"] * 2, GONE, RUN),
+    ("no daemon is running", ["queued"], NOBODY, {}),
+    ("daemon 1 (pid 101) does not know the task other", ["queued"], ALIVE, {"task": "other"}),
+    ("daemon 1 (pid 101) is degraded: disk full", ["running"], ALIVE._replace(state={"degraded": "disk full"}), RUN),
+    (
+        "the counter says 2 running, the items say 1: jobd doctor",
+        ["running", "queued"],
+        ALIVE,
+        {**RUN, "items_running": 2},
+    ),
+    ("completed, but 1 item open: jobd doctor", ["queued"], NOBODY, {"status": "completed"}),
+    (
+        "failed, but without a time of its end: jobd doctor",
+        ["failed"],
+        NOBODY,
+        {"status": "failed", "completed_at": None},
+    ),
+    ("queued, but with a time of its end: jobd doctor", ["queued"], ALIVE, {"completed_at": NOW}),
+    ("running, but without a time of its start: jobd doctor", ["running"], ALIVE, {**RUN, "started_at": None}),
+    ("created 1 h in the future: the clock was set back", ["queued"], ALIVE, {"created_at": NOW + HOUR + MINUTE}),
+]
+
+
+@pytest.mark.parametrize(("warning", "items", "runner", "columns"), WARNINGS, ids=[case[0] for case in WARNINGS])
+def test_every_visible_inconsistency_is_a_warning(told, warning, items, runner, columns):
+    assert told(items, runner, **columns).warnings == (warning,)
+
+
+def test_a_running_item_without_a_daemon_is_told(told, rows, store):
+    job_id = told(["running"], **RUN).id
+    rows.change("update job_items set daemon_id = null")
+    job = reads.job(store, job_id, now=NOW, runner=ALIVE)
+    assert (job.health, job.warnings) == ("orphaned", ("1 item running, and no daemon named",))
+
+
+def test_no_age_is_negative_when_the_clock_was_set_back(told):
+    job = told(["running"], after=-2 * HOUR, **RUN)
+    assert (job.age_seconds, job.in_status_seconds) == (0, 0)
+    assert job.rate_per_second is None
+
+
+@pytest.mark.parametrize(("items", "columns", "verbs"), [
+    (["queued"], {}, ("cancel",)),
+    (["running", "failed"], RUN, ("cancel", "retry", "resume")),
+    (["failed", "completed"], {"status": "failed"}, ("retry", "resume")),
+    (["cancelled"], {"status": "cancelled"}, ("resume",)),
+    (["completed"], {"status": "completed"}, ()),
+    (["queued"], {**RUN, "cancel_requested_at": NOW}, ()),
+    (["queued"], {"sealed_at": None}, ()),
+    (["failed"], {"status": "failed", "deleted_at": NOW}, ()),
+])  # fmt: skip
+def test_operations_are_the_verbs_that_the_job_takes_now(told, items, columns, verbs):
+    assert told(items, **columns).operations == verbs
+
+
+# -- pace -------------------------------------------------------------------------------------------------------------
+
+
+def test_rate_and_eta_come_from_what_was_settled_so_far(told):
+    job = told(["completed"] * 30 + ["running"] + ["queued"] * 14, **RUN)
+    assert (job.rate_per_second, job.eta_seconds) == (0.5, 30)
+
+
+def test_the_rate_of_an_ended_job_is_that_of_its_life(told):
+    job = told(["completed"] * 30, status="completed", progress_at=NOW + MINUTE, after=HOUR)
+    assert (job.rate_per_second, job.eta_seconds) == (0.5, None)
+
+
+@pytest.mark.parametrize(("items", "columns"), [(["queued"], {}), (["running"], RUN), ([], {"status": "completed"})])
+def test_where_nothing_was_settled_no_rate_is_made_up(told, items, columns):
+    job = told(items, **columns)
+    assert (job.rate_per_second, job.eta_seconds) == (None, None)
+
+
+def test_a_job_that_nobody_runs_has_no_eta(told):
+    job = told(["completed", "queued"], GONE, progress_at=NOW + 1_000, **RUN)
+    assert job.rate_per_second is not None
+    assert job.eta_seconds is None
+
+
+def test_after_a_restart_the_pace_is_that_of_this_run(told, rows, store):
+    """Ten items yesterday, then eleven within ten seconds of today's daemon: one a second, not eleven a day."""
+    job_id = told(["completed"] * 21 + ["queued"] * 30, **RUN).id
+    today = NOW + 24 * HOUR
+    runner = ALIVE._replace(id=2, started_at=today)
+    for number, item_id in enumerate(rows.ids(job_id)[10:21]):
+        rows.change("update job_items set completed_at=? where id=?", today + 1_000 * number, item_id)
+    job = reads.job(store, job_id, now=today + 10_000, runner=runner)
+    assert (job.rate_per_second, job.eta_seconds) == (1.0, 30)
+
+
+def test_after_a_restart_nothing_is_said_of_the_pace_until_it_shows(told, rows, store):
+    job_id = told(["completed"] * 21 + ["queued"] * 30, **RUN).id
+    runner = ALIVE._replace(id=2, started_at=NOW + 24 * HOUR)
+    assert reads.job(store, job_id, now=NOW + 24 * HOUR + 5, runner=runner).rate_per_second is None
+
+
+# -- who runs it ----------------------------------------------------------------------------------------------------
+
+
+def test_an_open_job_names_the_daemon_that_runs_it(told):
+    daemon = told(["running"], **RUN).daemon
+    assert (daemon.id, daemon.pid, daemon.host, daemon.alive) == (1, 101, "here", True)
+
+
+def test_an_orphaned_job_names_the_daemon_that_did(told):
+    daemon = told(["running"], OTHER._replace(alive=False), **RUN).daemon
+    assert (daemon.id, daemon.pid, daemon.alive) == (1, 101, False)
+
+
+def test_an_ended_job_and_one_that_no_daemon_ever_saw_name_none(told):
+    assert told(["completed"], status="completed").daemon is None
+    assert told(["queued"], NOBODY).daemon is None
+
+
+def test_a_daemon_that_is_only_starting_is_not_said_to_know_no_task(told):
+    starting = Runner(alive=True, pid=55)
+    job = told(["queued"], starting)
+    assert (job.health, job.warnings) == ("ok", ())
+
+
+@pytest.mark.parametrize(("ms", "words"), [
+    (-5, "0 s"), (999, "0 s"), (59_999, "59 s"), (60_000, "1 m"), (252_000, "4 m 12 s"),
+    (7_500_000, "2 h 5 m"), (7_200_000, "2 h"), (90_000_000, "1 d 1 h"),
+])  # fmt: skip
+def test_a_length_of_time_is_said_in_its_two_largest_units(ms, words):
+    assert span(ms) == words
