@@ -11,7 +11,7 @@ from jobd import clock, config, submission
 from jobd.errors import NotFound, UsageError
 from jobd.job import Job
 from jobd.store import open_store, reads
-from jobd.store.views import NOBODY, Runner
+from jobd.store.views import NOBODY
 from jobd.tasks import P, Policy, R, Task
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from jobd.maintenance.doctor import Doctor
     from jobd.maintenance.report import Report
     from jobd.store import SqliteStore
-    from jobd.store.views import JobView, ResultView
+    from jobd.store.views import JobView, ResultView, Runner
     from jobd.tasks import PolicyOptions, SubmitOptions
 
 _ALL: Final = 2**63 - 1
@@ -234,25 +234,16 @@ class Jobd:
 
     def daemon_status(self) -> Runner:
         """Say who runs items now: ``alive`` by the lock's word; or who did last."""
-        from jobd.engine import lock  # noqa: PLC0415 - see _located
+        from jobd import running  # noqa: PLC0415 - not for who only submits
 
-        store = self._located()
         try:
-            store.open(create=False)
+            runner = running.runner(self.reading())
         except NotFound:
             return NOBODY
-        alive = lock.probe(store.path)
-        found = reads.daemon(store)
-        owner = lock.owner(store.path) if alive else None
-        if owner is not None and (found is None or found.pid != owner.pid):
-            # It holds the lock and has not written its row yet: what it can run is not known.
-            return Runner(alive=True, pid=owner.pid, host=owner.host, started_at=owner.since)
-        if found is None:
-            return NOBODY._replace(alive=alive)
-        if self._running is not None and self._running.id == found.id:
+        if self._running is not None and self._running.id == runner.id:
             # Its row holds what was registered when it started; it runs what was registered since, too.
-            found = found._replace(tasks=tuple(sorted(self._tasks)))
-        return found.runner(alive=alive)
+            return runner._replace(tasks=tuple(sorted(self._tasks)))
+        return runner
 
     @contextmanager
     def daemon(self, *, workers: int | None = None, allow_network: bool = False) -> Iterator[Daemon]:
@@ -264,23 +255,15 @@ class Jobd:
             DaemonRunning: another daemon owns the database.
             StoreUnusable: it cannot be used, or was moved or replaced meanwhile.
         """
+        from jobd import running  # noqa: PLC0415 - as above
+
         daemon = self._daemon(workers, allow_network=allow_network)
-        daemon.start()
-        self._running = daemon
-        try:
-            yield daemon
-        finally:
-            self._running = None
-            daemon.stop(drain=True)
+        with running.during(daemon):
+            self._running = daemon
             try:
-                daemon.join()
-            except BaseException:
-                # Ctrl-C while it drains.
-                daemon.stop(drain=False)
-                daemon.join()
-                raise
-        if daemon.failure is not None:
-            raise daemon.failure
+                yield daemon
+            finally:
+                self._running = None
 
     def run(self, *, workers: int | None = None, allow_network: bool = False) -> None:
         """Run items until SIGTERM or SIGINT: the first finishes what runs, the second leaves at once.
@@ -291,9 +274,9 @@ class Jobd:
             DaemonRunning: another daemon owns the database.
             StoreUnusable: it cannot be used, or was moved or replaced meanwhile.
         """
-        from jobd import foreground  # noqa: PLC0415 - for who runs a daemon there
+        from jobd import running  # noqa: PLC0415 - as above
 
-        foreground.run(self._daemon(workers, allow_network=allow_network))
+        running.until_signalled(self._daemon(workers, allow_network=allow_network))
 
     def recover(self, *, check_only: bool = False) -> Report:
         """Settle the running items that nobody runs, each by its evidence; a live daemon is asked to.

@@ -166,8 +166,11 @@ class Tail(logging.Handler):
 
 
 def storable(text: str) -> str:
-    """Return ``text`` as UTF-8 can hold it: a lone surrogate becomes its escape."""
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
+    """Return ``text`` as the database can hold it: a lone surrogate becomes its escape, and so does a NUL, at which
+    SQLite's JSON would cut it off.
+    """
+    text = text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return text.replace("\0", "\\x00")
 
 
 def tail(text: str, limit: int = OUTPUT_LIMIT) -> tuple[str, bool]:

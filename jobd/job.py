@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from jobd.store.submission import Submitted
     from jobd.store.views import Counts, ErrorGroup, EventView, ItemView, JobDaemon, OutputView, ResultView
 
-_FIELDS: Final = frozenset(JobView.__dataclass_fields__)
+_FIELDS: Final = frozenset(JobView._fields)
 _ALL: Final = 2**63 - 1
 _SHORTEST_PAUSE: Final = 0.001
 _LONGEST_PAUSE: Final = 0.05

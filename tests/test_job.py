@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 from typing import get_type_hints
 
 import pytest
@@ -215,7 +216,7 @@ def test_waiting_needs_nobody_once_the_job_has_ended(app, double):
 def test_waiting_can_be_for_the_daemon_too(app, double, monkeypatch):
     job = double.submit([1])
     looked = threading.Event()
-    monkeypatch.setattr(jobd.job.time, "sleep", lambda _: looked.set())
+    monkeypatch.setattr(jobd.job, "time", SimpleNamespace(sleep=lambda _: looked.set()))
     waiter = in_thread(lambda: job.wait(SECONDS, wait_for_daemon=True))
     assert looked.wait(SECONDS)
     monkeypatch.undo()
@@ -246,10 +247,28 @@ def test_a_holder_of_the_lock_that_has_no_row_yet_is_waited_for(app, double, tmp
     lock.release()
 
 
+def test_a_waiter_is_late_by_little_and_looks_rarely(double, monkeypatch):
+    job = double.submit([1])
+    awake, pauses = [1000.0], []
+
+    def sleep(pause):
+        pauses.append((awake[0] - 1000, pause))
+        awake[0] += pause
+
+    monkeypatch.setattr(jobd.job, "time", SimpleNamespace(sleep=sleep))
+    monkeypatch.setattr(jobd.job, "clock", SimpleNamespace(awake=lambda: awake[0], now=jobd.job.clock.now))
+    with pytest.raises(TimeoutError):
+        job.wait(3, wait_for_daemon=True)
+    assert awake[0] == pytest.approx(1003)
+    assert all(0 < pause <= max(0.001, waited / 20) + 1e-9 for waited, pause in pauses)
+    assert max(pause for _, pause in pauses) == 0.05
+    assert len(pauses) < 150
+
+
 def test_waiting_for_a_job_that_goes_is_not_for_ever(app, double, monkeypatch):
     job = double.submit([1])
     looked = threading.Event()
-    monkeypatch.setattr(jobd.job.time, "sleep", lambda _: looked.set())
+    monkeypatch.setattr(jobd.job, "time", SimpleNamespace(sleep=lambda _: looked.set()))
     waiter = in_thread(lambda: job.wait(wait_for_daemon=True))
     assert looked.wait(SECONDS)
     app.database.execute_sql("delete from jobs")

@@ -21,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def call(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; no exception leaves it."""
+    from jobd.cli.root import ReaderGone
     from jobd.cli.screen import prepare_streams
     from jobd.cli.session import Session
 
@@ -29,16 +30,11 @@ def call(arguments: Sequence[str] | None = None) -> int:
     try:
         code = _invoke(session, arguments)
         sys.stdout.flush()
-    except BrokenPipeError:
-        # Who read our output has seen enough (`jobd list | head`). What is still buffered must not fail again when
-        # the interpreter flushes at its exit.
+    except (ReaderGone, BrokenPipeError):
+        # `jobd list | head`: what is still buffered must not fail again when the interpreter flushes at its exit.
         _silence()
         return 0
-    except SystemExit as ended:
-        # Click leaves so after completing for a shell, and with 1 after an EPIPE.
-        if isinstance(ended.__context__, BrokenPipeError):
-            _silence()
-            return 0
+    except SystemExit as ended:  # click leaves so after completing for a shell
         return ended.code if isinstance(ended.code, int) else 0
     except BaseException as error:  # noqa: BLE001 - the outermost edge: whatever it is becomes one line
         try:

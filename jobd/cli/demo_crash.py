@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -76,10 +75,6 @@ def kill_on_the_way(runner: subprocess.Popen[bytes], database: Path, witness: Pa
         runner.kill()
         runner.wait()
         app.close()
-    if sys.stderr.isatty():
-        # It had no time to give the terminal back: show the cursor, leave its line.
-        sys.stderr.write("\x1b[?25h\n")
-        sys.stderr.flush()
 
 
 def _look(line: CommandLine, witness: Path, total: int) -> AtTheKill:

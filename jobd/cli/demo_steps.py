@@ -106,7 +106,9 @@ class CommandLine:
         return json.loads(answer.stdout)
 
     def _argv(self, words: Iterable[str]) -> list[str]:
-        return [sys.executable, "-m", "jobd", "--db", str(self.database), *words]
+        # Files of the folder that the user stands in must not shadow modules, unless that is where jobd is.
+        isolated = [] if Path.cwd() == Path(__file__).parents[2] else ["-P"]
+        return [sys.executable, *isolated, "-m", "jobd", "--db", str(self.database), *words]
 
 
 def typed() -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from jobd import clock
@@ -26,6 +26,7 @@ RUNS_HERE: Final = "Ctrl-C finishes what runs and stops; nothing is lost."
 RUNS_ELSEWHERE: Final = "Ctrl-C leaves the watch, not the job."
 DRAINING: Final = "Finishing what runs; Ctrl-C again stops at once."
 _PROBE: Final = 1.0
+_SHORTEST: Final = 0.01
 
 
 @dataclass(slots=True)
@@ -38,16 +39,22 @@ class Following:
     interrupts: Interrupts
     workers: int | None = None
     took_over: bool = False
+    began: float = field(default_factory=clock.awake)
 
     def look(self) -> bool:
         """Read the job, show it, and say whether it has ended."""
         self.job.refresh()
         try:
             self.view.update(self.job, self.job.json())
-        except (BrokenPipeError, ValueError):
-            # Nobody reads any more. That is no reason to stop a job that runs here.
+        except OSError:
+            # Nobody reads any more, or the log's disk is full. That is no reason to stop a job that runs here.
             self.view = Silence()
+            self.session.panel = None
         return self.job.status in JOB_ENDS
+
+    def pause(self) -> None:
+        """Wait for the next look: at first not for long, so that a job of a moment takes no longer than that."""
+        self.interrupts.pause(min(self.view.interval, max(_SHORTEST, (clock.awake() - self.began) / 5)))
 
     def watch(self, *, take_over: bool) -> bool:
         """Watch until the end; answer False where the user left before.
@@ -62,7 +69,7 @@ class Following:
                 probed = clock.awake()
                 if not self.session.app.daemon_status().alive and (ended := self._take_over()) is not None:
                     return ended
-            self.interrupts.pause(self.view.interval)
+            self.pause()
         return True
 
     def run(self, daemon: Daemon) -> bool:
@@ -79,7 +86,7 @@ class Following:
                 asked = self.interrupts.count
                 daemon.stop(drain=asked == 1)
                 self.view.foot(DRAINING if asked == 1 else "Stopping.")
-            self.interrupts.pause(self.view.interval)
+            self.pause()
 
     def stay(self, daemon: Daemon) -> None:
         """Run on for the jobs that others have handed to this process meanwhile, and say so."""

@@ -72,7 +72,8 @@ def items(session: Session, /, id_: str, *, limit: int | None, as_json: bool, as
     if output.human and not found:
         session.say(f"no items of job {job.id} match" if wanted else f"job {job.id} has no items")
     if output.human and most and len(found) == most:
-        onward = session.line(f"items {job.id} --after {found[-1]['id']}")
+        status = f" --status {filters['status']}" if filters["status"] else ""
+        onward = session.line(f"items {job.id}{status} --after {found[-1]['id']}")
         session.say(f"the first {most}; go on with: {onward}")
     return 0
 

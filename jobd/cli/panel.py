@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from jobd.cli import times
@@ -53,15 +54,17 @@ def panel(
         [f"▶ {_running_for(item, now)} {escape(item['key'])}" for item in running], columns - 2, screen
     )
     if errors:
-        lines.append(
-            "  "
-            + screen.paint(
-                "  ".join(f"✗ {escape(group['error_type'] or 'error')} ×{group['count']:,}" for group in errors[:4]),
-                "red",
-            )
-        )
+        lines.append("  " + screen.paint(_kinds(errors), "red"))
     lines.append(screen.paint(f"  {foot}", "dim"))
     return lines
+
+
+def _kinds(errors: Sequence[Record]) -> str:
+    """Return how often each type of error came, the most frequent first."""
+    kinds: Counter[str] = Counter()
+    for group in errors:
+        kinds[group["error_type"] or "error"] += group["count"]
+    return "  ".join(f"✗ {escape(kind)} ×{count:,}" for kind, count in kinds.most_common(4))
 
 
 def _running_for(item: Record, now: dt.datetime) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SECTIONS: Final[dict[str, dict[str, str]]] = {
-    "Run": {"start": "start", "run": "run", "submit": "run"},
+    "Run": {"start": "start", "run": "run", "submit": "submit"},
     "Look": {
         "list": "look",
         "show": "look",
@@ -53,8 +53,26 @@ _NOTES: Final[dict[str, tuple[str, ...]]] = {
 }
 
 
+class ReaderGone(Exception):
+    """Whoever read what we print has seen enough. Click would end the process on a BrokenPipeError, with 1."""
+
+
 class Verbs(click.Group):
     """The verbs by name, found lazily and shown by section."""
+
+    def make_context(self, *arguments: Any, **settings: Any) -> click.Context:
+        """Read the command line; that may print help."""
+        try:
+            return super().make_context(*arguments, **settings)
+        except BrokenPipeError:
+            raise ReaderGone from None
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise ReaderGone from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """Return every verb, in the order of the help page."""

@@ -6,6 +6,7 @@ not used: it costs half of the time that `jobd show` may take, and markup that i
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import sys
@@ -185,11 +186,13 @@ def bar(columns: int, share: float) -> str:
 
 
 def prepare_streams() -> None:
-    """Let no character that a stream cannot encode end a command."""
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:
-            reconfigure(errors="backslashreplace")
+    """Let no character that a stream cannot encode, and no stream that was closed before we began, end a command."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - open to the end
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _is_terminal(stream: IO[str]) -> bool:

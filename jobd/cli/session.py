@@ -67,12 +67,16 @@ class Session:
         return self._app
 
     def say(self, line: str, colour: str = "") -> None:
-        """Write a line of talk; where a panel is drawn, above it."""
-        if self.panel is not None:
-            self.panel.above(lambda: self.talk.sentence(self.talk.paint(line, colour)))
-        else:
-            self.talk.sentence(self.talk.paint(line, colour))
-        self.talk.flush()
+        """Write a line of talk; where a panel is drawn, above it.
+
+        Nobody may be listening, and the disk that a log goes to may be full: no reason to stop what runs.
+        """
+        with suppress(OSError):
+            if self.panel is not None:
+                self.panel.above(lambda: self.talk.sentence(self.talk.paint(line, colour)))
+            else:
+                self.talk.sentence(self.talk.paint(line, colour))
+            self.talk.flush()
 
     def line(self, words: str) -> str:
         """Return a command to type next, with the global options that this call was given.
@@ -121,9 +125,8 @@ class _Talk(logging.Handler):
         self._whole = session.debug
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one line; a closed stderr must not stop a daemon."""
-        with suppress(OSError, ValueError):
-            self._session.say(escape_lines(self._words(record)) if self._whole else escape(self._words(record)))
+        """Write one line."""
+        self._session.say(escape_lines(self._words(record)) if self._whole else escape(self._words(record)))
 
     def _words(self, record: logging.LogRecord) -> str:
         """Return the line of a record; a traceback follows only with --debug, else the error's own line."""

@@ -10,9 +10,15 @@ import click
 from jobd import clock
 from jobd.cli import times
 from jobd.cli.source import Source, parameters
+from jobd.errors import NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from jobd.app import Jobd
+    from jobd.cli.session import Session
+    from jobd.job import Job
+    from jobd.store.views import Counts
 
 _SOURCE: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     (("--from", "lines"), {"metavar": "FILE|-", "help": "Items from a file or standard input, one a line."}),
@@ -84,6 +90,28 @@ def typed(source: Source, options: dict[str, Any]) -> list[str]:
     """Return the names of what was typed that only a new submission can take."""
     names = [name for name in ("params", "job_key", "at", "tolerance", "changed", "duplicates") if options[name]]
     return ["items"] * source.given + [f"--{'param' if name == 'params' else name.replace('_', '-')}" for name in names]
+
+
+def counts_before(app: Jobd, task: str, key: str | None) -> Counts | None:
+    """Return the counts of the job that this key has already; None where there is none."""
+    if key is None:
+        return None
+    try:
+        found = app.jobs(task=task, key=key, limit=1)
+    except NotFound:  # no file yet
+        return None
+    return found[0].counts if found else None
+
+
+def announce(session: Session, job: Job, before: Counts | None) -> None:
+    """Say what a submission, or going on with a job, found there."""
+    if before is None:
+        return
+    left = [f"{before.completed:,} completed before", f"{before.open:,} to do"]
+    left += [
+        f"{getattr(before, name):,} {name}" for name in ("failed", "skipped", "cancelled") if getattr(before, name)
+    ]
+    session.say(f"job {job.id} goes on: {', '.join([*left, f'{job.added:,} new'])}")
 
 
 def _tolerance(words: str) -> int | str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import threading
@@ -78,11 +79,10 @@ class Daemon:
         self._refuse_network()
         me = process.myself()
         self._lock.acquire(Owner(me.pid, me.host, clock.now()))
-        try:
-            self._begin(me)
-        except BaseException:
-            self._lock.release()
-            raise
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._lock.release)
+            self._begin(me, undo)
+            undo.pop_all()
 
     def _refuse_network(self) -> None:
         kind = file_system(self._store.path)
@@ -92,14 +92,15 @@ class Daemon:
                 hint="put it on a local disk, or jobd start --allow-network if only this machine ever opens it",
             )
 
-    def _begin(self, me: process.Process) -> None:
+    def _begin(self, me: process.Process, undo: contextlib.ExitStack) -> None:
         self._store.open()
         self._identity = self._store.identity()
         self._started_at = clock.now()
         self.id = daemons.register(self._store, me, tasks=self._tasks, version=jobd.__version__, now=self._started_at)
         self._actor = f"daemon {self.id}"
         self._wake = Wake(self._store.path)
-        self._wal = Wal(self._store, self._settings.checkpoint_bytes)
+        undo.callback(self._wake.close)
+        self._wal = Wal(self._store, self._settings.checkpoint_bytes, self._trouble)
         self._scheduler = Scheduler()
         self._dispatcher = Dispatcher(
             self._store,
@@ -111,7 +112,9 @@ class Daemon:
             after_commit=self._wal.after_commit,
             rung=self._attend,
             drain=self._settings.drain,
+            trouble=self._trouble,
         )
+        undo.callback(self._dispatcher.close)
         self._recover()
         self._beats()
         self._bell, self._store.wake = self._store.wake, self._wake.ring
@@ -140,8 +143,11 @@ class Daemon:
         return self._stopping
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait until it has left; False when the time ran out first."""
-        return self._left.wait(timeout)
+        """Wait until it has left; False when the time ran out first. Handlers that never return have threads still."""
+        left = self._left.wait(timeout)
+        if left:
+            self._thread.join()
+        return left
 
     @property
     def degraded(self) -> str | None:
@@ -164,17 +170,22 @@ class Daemon:
         self._scheduler.stop()
         self._maintenance.join()
         self._store.wake = self._bell
+        with contextlib.ExitStack() as last:
+            # In this order from the bottom up, whatever any of them raises: a lock that is kept keeps the next one out.
+            last.callback(self._left.set)
+            last.callback(self._lock.release)
+            last.callback(self._store.close)
+            last.callback(self._wake.close)
+            self._sign_off()
+
+    def _sign_off(self) -> None:
+        if self.failure is not None:
+            return
         try:
-            if self.failure is None:
-                daemons.leave(self._store, self.id, now=clock.now())
-                self._wal.beat()
+            daemons.leave(self._store, self.id, now=clock.now(), patience=0)
+            self._wal.beat()
         except JobdError as error:
             log.warning("its row could not be closed: %s", error)
-        finally:
-            self._wake.close()
-            self._store.close()
-            self._lock.release()
-            self._left.set()
 
     # -- its maintenance ------------------------------------------------------------------------------------------
 
@@ -185,20 +196,18 @@ class Daemon:
 
     def _maintain(self) -> None:
         try:
+            # From its first read this thread has the log open, so that SQLite itself neither removes nor replaces it.
+            daemons.requests(self._store)
+            self._log = self._store.identity("-wal")
             self._scheduler.run()
         finally:
             self._store.close()
 
     def _heartbeat(self) -> None:
-        if self._store.identity() != self._identity:
+        if lost := self._lost():
             self._dispatcher.fail(
-                StoreUnusable(
-                    f"{self._store.path} was removed or replaced under the daemon", hint="jobd restore BACKUP"
-                )
+                StoreUnusable(f"{lost} was removed or replaced under the daemon", hint="jobd restore BACKUP")
             )
-            return
-        if not self._lock.intact():
-            self._dispatcher.fail(StoreUnusable(f"{self._lock.path} was removed or replaced under the daemon"))
             return
         state: dict[str, Any] = {}
         if self._dispatcher.degraded:
@@ -208,7 +217,22 @@ class Daemon:
         try:
             daemons.beat(self._store, self.id, state=state, now=clock.now(), patience=0)
         except Transient as error:
-            self._trouble.warning("no heartbeat could be written: %s", error)
+            self._put_off("no heartbeat could be written", error)
+        except StoreUnusable as error:
+            self._dispatcher.fail(error)
+
+    def _lost(self) -> str | None:
+        """Return which of its files is not the one any more that it has open: what it writes there nobody reads."""
+        if self._store.identity() != self._identity:
+            return self._store.path
+        if self._store.identity("-wal") != self._log:
+            return f"{self._store.path}-wal"
+        return None if self._lock.intact() else self._lock.path
+
+    def _put_off(self, what: str, error: Transient) -> None:
+        # A degraded dispatcher has said why already, and of two lines a minute one is for the end of it.
+        if self._dispatcher.degraded is None:
+            self._trouble.warning("%s: %s", what, error)
 
     def _checkpoint(self) -> None:
         self._wal.beat()
@@ -234,7 +258,7 @@ class Daemon:
             self._finish_requests(now)
             daemons.end_pass(self._store, "recover", report.dumps(), now=clock.now())
         except Transient as error:
-            self._trouble.warning("recover has to wait: %s", error)
+            self._put_off("recover has to wait", error)
             return
         for change in report.changes:
             log.info(

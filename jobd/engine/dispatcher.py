@@ -14,9 +14,9 @@ from jobd import clock
 from jobd.engine.pace import Pace
 from jobd.engine.points import reach
 from jobd.engine.runner import Attempt
-from jobd.engine.solitude import Solitude
+from jobd.engine.solitude import ALONE_FOR, Solitude
 from jobd.engine.sparingly import Sparingly
-from jobd.states import COMPLETED
+from jobd.states import COMPLETED, FAILED
 from jobd.store.base import Transient
 from jobd.store.claim import Claimed, Lane, Turns, any_interrupted, claim, next_due, queued_alone
 from jobd.store.settle import RELEASED, STOPPED, Outcome, Settled, settle
@@ -62,6 +62,7 @@ class Dispatcher:
         after_commit: Callable[[], None],
         rung: Callable[[], None],
         drain: float,
+        trouble: Sparingly | None = None,
     ) -> None:
         self.registry: dict[int, Attempt] = {}
         self.degraded: str | None = None
@@ -79,7 +80,7 @@ class Dispatcher:
         self._drain = drain
         self._attend = True
         self._fatal: JobdError | None = None
-        self._trouble = Sparingly(log)
+        self._trouble = trouble or Sparingly(log)
         self._turns = Turns()
         self._pace = Pace()
         self.solitude = Solitude()
@@ -101,6 +102,9 @@ class Dispatcher:
 
     def stop(self, drain: float) -> None:
         """Claim no more, and leave when nothing runs or after ``drain`` seconds. Call again to shorten it."""
+        # Here and not in the loop, which may be about to claim.
+        self.accepting = False
+        self.accepting = False
         until = clock.awake() + drain
         self._stop_at = until if self._stop_at is None else min(until, self._stop_at)
         self._wake.ring()
@@ -108,7 +112,11 @@ class Dispatcher:
     def fail(self, error: JobdError) -> None:
         """Leave because the store cannot be used any more."""
         self._fatal = error
-        self._wake.nudge()
+        self._wake.ring()
+
+    def close(self) -> None:
+        """End the executor's threads after what they run now."""
+        self._executor.close()
 
     # -- the loop -------------------------------------------------------------------------------------------------
 
@@ -135,29 +143,33 @@ class Dispatcher:
             self._outlive(pending)
             raise
         finally:
-            self._executor.close()
+            self.close()
 
     def _outlive(self, pending: list[tuple[Attempt, Outcome]]) -> None:
-        """The store is gone: let what runs end, and keep every outcome beside it."""
-        self._executor.take_back()
-        until = clock.awake() + self._drain
-        settled = {attempt.claimed.item_id for attempt, _ in pending}
+        """The store is gone: keep every outcome beside it, at once what is here, and then what still ends in time."""
+        now = clock.now()
+        kept = [outcome for _, outcome in pending]
+        kept += [attempt.outcome(RELEASED, now, now) for attempt in self._executor.take_back()]
+        settled = {outcome.item_id for outcome in kept}
         running = {item_id for item_id, attempt in self.registry.items() if attempt.started} - settled
-        while running and clock.awake() < until:
+        until = clock.awake() + self._drain
+        while True:
             self._wake.prepare()
-            if not self._arrived:
-                self._wake.sleep(min(GLANCE, max(0.0, until - clock.awake())))
             while self._arrived:
-                pending.append(self._arrived.popleft())
-                running.discard(pending[-1][0].claimed.item_id)
-        self._rescue([outcome for _, outcome in pending])
+                kept.append(self._arrived.popleft()[1])
+                running.discard(kept[-1].item_id)
+            self._rescue(kept)
+            kept = []
+            left = (until if self._stop_at is None else min(until, self._stop_at)) - clock.awake()
+            if not running or left <= 0:
+                return
+            self._wake.sleep(min(GLANCE, left))
 
     def _finished(self, pending: Sequence[tuple[Attempt, Outcome]]) -> bool:
         if self._fatal is not None:
             raise self._fatal
         if self._stop_at is None:
             return False
-        self.accepting = False
         if self.registry and clock.awake() >= self._stop_at:
             self._abandon(pending)
         return not self.registry and not pending and not self._arrived
@@ -175,8 +187,8 @@ class Dispatcher:
         """Wait until there is something to do; leave the lock alone for a moment after much work."""
         if self._attend:
             # After the turn that the ring was for: what is asked beside items can wait for its commit.
-            self._attend = False
             self._rung()
+            self._attend = False
         self._wake.prepare()
         busy = bool(pending or self._arrived or self._wants())
         if busy and self._held >= HOLD:
@@ -184,11 +196,10 @@ class Dispatcher:
             time.sleep(GAP)
         if busy and clock.awake() - self._glanced < STALE:
             return
-        if self._wake.sleep(0.0 if busy else self._patience()):
+        if self._wake.sleep(0.0 if busy else self._patience()) or self._store.version() != self._seen:
             self._look()
+            # Requests come by this way too where nobody can ring: the socket's path may be too long.
             self._attend = True
-        elif self._store.version() != self._seen:
-            self._look()
         self._glanced = clock.awake()
         if self._due is not None and clock.now() >= self._due:
             self._due = None
@@ -214,21 +225,35 @@ class Dispatcher:
 
     def _collect(self, pending: list[tuple[Attempt, Outcome]]) -> None:
         """Move what has arrived to ``pending``, and take back what waited too long for its slot."""
-        known = len(pending)
+        ended: list[tuple[str, float]] = []
         while self._arrived and len(pending) < self._batch:
             attempt, outcome = self._arrived.popleft()
             # Not in the registry any more: it was given back, and its thread answers late.
-            if self.registry.get(outcome.item_id) is attempt:
-                pending.append((attempt, outcome))
-                self._ahead = True
-        self._pace.observe((outcome.task, attempt.seconds) for attempt, outcome in pending[known:])
-        if self._executor.waiting():
-            before = clock.awake() - STALE if self.accepting else None
-            taken = self._executor.take_back(claimed_before=before)
-            # Until something ends, what would be claimed ahead would only wait again.
-            self._ahead = self._ahead and not taken
-            now = clock.now()
-            pending += [(attempt, attempt.outcome(RELEASED, now, now)) for attempt in taken]
+            if self.registry.get(outcome.item_id) is not attempt:
+                continue
+            if attempt.collected:
+                # It was to be given back, which could not be written yet, and has ended after all.
+                pending[:] = [other for other in pending if other[0] is not attempt]
+            attempt.collected = True
+            pending.append((attempt, outcome))
+            if outcome.kind in {COMPLETED, FAILED}:
+                ended.append((outcome.task, attempt.seconds))
+            self._ahead = True
+        self._pace.observe(ended)
+        self._take_back(pending)
+
+    def _take_back(self, pending: list[tuple[Attempt, Outcome]]) -> None:
+        oldest = self._executor.oldest()
+        before = clock.awake() - STALE
+        if oldest is None or (self.accepting and oldest >= before):
+            return
+        taken = self._executor.take_back(claimed_before=before if self.accepting else None)
+        # Until something ends, what would be claimed ahead would only wait again.
+        self._ahead = self._ahead and not taken
+        now = clock.now()
+        for attempt in taken:
+            attempt.collected = True
+            pending.append((attempt, attempt.outcome(RELEASED, now, now)))
 
     def withdraw(self, job_ids: Collection[int]) -> None:
         """Tell the handlers of these jobs that they are being cancelled."""
@@ -302,9 +327,7 @@ class Dispatcher:
                 if blocked := self.solitude.emptying(awake):
                     return [], blocked
             else:
-                alone = self._take(connection, 1, Lane.ALONE, self._tasks, now)
-                self.solitude.begin(alone[0].item_id, awake)
-                return alone, self.solitude.occupied(awake)
+                return self._take(connection, 1, Lane.ALONE, self._tasks, now), ALONE_FOR
         claimed = self._take(connection, free, Lane.CAREFUL, self._tasks, now) if free else []
         self.solitude.anybody = any_interrupted(connection)
         return claimed, 0.0
@@ -342,10 +365,15 @@ class Dispatcher:
                 self._flying[attempt.claimed.task] -= 1
             # Who waited for it may start now.
             self._more = self.solitude.ended(attempt.claimed.item_id) or self._more
+        if pending and self.solitude.anybody and not self.registry:
+            # Who waited for the pool to itself may start now.
+            self._more = True
         if turn.claimed:
             reach("claim.after_commit")
             awake = clock.awake()
             attempts = [Attempt(claimed, self._tasks[claimed.task], awake) for claimed in turn.claimed]
+            if turn.claimed[0].lane is Lane.ALONE:
+                self.solitude.begin(turn.claimed[0].item_id, awake)
             self.registry.update((attempt.claimed.item_id, attempt) for attempt in attempts)
             self._flying.update(attempt.claimed.task for attempt in attempts)
             self._executor.hand(attempts)
@@ -368,6 +396,8 @@ class Dispatcher:
         if self.degraded != error.reason:
             self._trouble.warning("degraded: %s; outcomes are kept until the store can be written", error.reason)
         self.degraded = error.reason
+        # What this turn had claimed is queued as before.
+        self._more = self.solitude.anybody = True
         if self._stop_at is not None and clock.awake() >= self._stop_at:
             raise error
         time.sleep(0.0 if error.waited else 0.5)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from jobd.store.settle import Outcome, settle
 
@@ -22,21 +23,22 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("jobd.rescue")
 
+# Who holds the database's lock is one process; in it, what is kept between the reading and the renaming would be lost.
+_file: Final = threading.Lock()
+_BATCH: Final = 200
+
 
 def keep(path: str, daemon: tuple[int, int], outcomes: Sequence[Outcome]) -> None:
     """Append outcomes to the rescue file of the database at ``path``; ``daemon`` is (id, started_at)."""
     if not outcomes:
         return
     target = f"{path}.rescue"
-    descriptor = os.open(target, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        for outcome in outcomes:
-            line = {"daemon": daemon, **outcome._asdict()}
-            # ASCII: what could not be stored may be what no encoding takes.
-            os.write(descriptor, json.dumps(line).encode("ascii") + b"\n")
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    # ASCII: what could not be stored may be what no encoding takes. A first line break, for the last line may be torn.
+    text = "".join(f"\n{json.dumps({'daemon': daemon, **outcome._asdict()})}" for outcome in outcomes)
+    with _file, os.fdopen(os.open(target, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600), "wb") as file:
+        file.write(text.encode("ascii") + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
     log.error("%d outcomes could not be stored; they are kept in %s", len(outcomes), target)
 
 
@@ -46,14 +48,17 @@ def settle_kept(store: SqliteStore, *, now: int, actor: str) -> int:
     Outcomes of another database's daemon, and lines that are torn, stay in the renamed file for a person to read.
     """
     path = Path(f"{store.path}.rescue")
-    if not path.exists():
-        return 0
+    with _file:
+        return _settle_file(store, path, now=now, actor=actor) if path.exists() else 0
+
+
+def _settle_file(store: SqliteStore, path: Path, *, now: int, actor: str) -> int:
     outcomes = [outcome for daemon, outcome in _read(path) if _ours(store, daemon)]
     written = 0
-    for outcome in outcomes:
+    for start in range(0, len(outcomes), _BATCH):
 
-        def work(connection: Connection, outcome: Outcome = outcome) -> int:
-            return len(settle(store, connection, [outcome], now=now, actor=actor).applied)
+        def work(connection: Connection, start: int = start) -> int:
+            return len(settle(store, connection, outcomes[start : start + _BATCH], now=now, actor=actor).applied)
 
         written += store.write(work)
     path.rename(f"{store.path}.rescue.{now}")
@@ -63,15 +68,18 @@ def settle_kept(store: SqliteStore, *, now: int, actor: str) -> int:
 
 def _read(path: Path) -> Iterator[tuple[tuple[int, int], Outcome]]:
     for line in path.read_text(encoding="ascii", errors="replace").splitlines():
+        if not line:
+            continue
         try:
             fields = json.loads(line)
             daemon = fields.pop("daemon")
             output = fields.pop("output")
             outcome = Outcome(**fields, output=tuple(output) if output else None)
-        except (ValueError, TypeError, KeyError):
+            writer = int(daemon[0]), int(daemon[1])
+        except (ValueError, TypeError, LookupError, AttributeError):
             log.warning("a line of %s cannot be read", path)
             continue
-        yield (int(daemon[0]), int(daemon[1])), outcome
+        yield writer, outcome
 
 
 def _ours(store: SqliteStore, daemon: tuple[int, int]) -> bool:

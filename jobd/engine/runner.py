@@ -26,7 +26,7 @@ _ERROR_LIMIT: Final = 4096
 class Attempt:
     """An item in flight: from its claim until its settlement has committed."""
 
-    __slots__ = ("cancelled", "claimed", "claimed_at", "context", "seconds", "started", "task")
+    __slots__ = ("cancelled", "claimed", "claimed_at", "collected", "context", "seconds", "started", "task")
 
     def __init__(self, claimed: Claimed, task: Task[..., object], claimed_at: float) -> None:
         self.claimed = claimed
@@ -35,6 +35,7 @@ class Attempt:
         self.context: Context | None = None
         self.cancelled = False
         self.started = False
+        self.collected = False  # its outcome waits to be settled
         self.seconds = 0.0
 
     def outcome(self, kind: Kind, started_at: int, completed_at: int, error: str | None = None) -> Outcome:
@@ -133,7 +134,7 @@ def _context(store: Store, attempt: Attempt) -> Context:
 def _text(error: BaseException) -> str:
     """Return an exception's message, bounded and storable, even where its ``__str__`` raises."""
     try:
-        text = str(error)
+        text = str.__str__(str(error))  # a plain one, also of a subclass with methods of its own
     except BaseException as second:  # noqa: BLE001 - the user's own code again
         text = f"(its message cannot be read: {type(second).__name__})"
     return tail(storable(text or type(error).__name__), _ERROR_LIMIT)[0]
@@ -141,7 +142,7 @@ def _text(error: BaseException) -> str:
 
 def _trace(error: BaseException) -> str:
     """Return the traceback below our own frames."""
-    with contextlib.suppress(Exception):  # formatting runs the user's __str__ and __repr__; the error itself is kept
+    with contextlib.suppress(BaseException):  # formatting runs the user's own code; the error itself is kept
         frames = traceback.TracebackException(type(error), error, error.__traceback__)
         frames.stack = traceback.StackSummary.from_list([f for f in frames.stack if f.filename != __file__])
         return storable("".join(frames.format()).rstrip())

@@ -1,7 +1,8 @@
-"""The thread executor: a fixed number of worker threads over one queue."""
+"""The thread executor: a fixed number of worker threads over what waits in line."""
 
 from __future__ import annotations
 
+import collections
 import os
 import queue
 import threading
@@ -33,7 +34,10 @@ class Threads:
         self._run = run
         self._deliver = deliver
         self._at_end = at_end
-        self._queue: queue.SimpleQueue[Attempt | None] = queue.SimpleQueue()
+        self._line: collections.deque[Attempt] = collections.deque()
+        # What a worker waits for: a call to look at the line, or the word to leave. Apart from the line, so that this
+        # can be looked at and taken from without losing its order.
+        self._calls: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._pid = os.getpid()
         self._threads = [
             threading.Thread(target=self._work, name=f"jobd-worker-{number}", daemon=True)
@@ -45,34 +49,50 @@ class Threads:
     def hand(self, attempts: Sequence[Attempt]) -> None:
         """Take attempts over; they run in this order."""
         for attempt in attempts:
-            self._queue.put(attempt)
+            self._line.append(attempt)
+            self._calls.put(True)
 
     def waiting(self) -> int:
         """Return about how many attempts have not begun."""
-        return self._queue.qsize()
+        return len(self._line)
 
     def take_back(self, *, claimed_before: float | None = None) -> list[Attempt]:
         """Return attempts that now never begin: all that wait, or those claimed before an awake time."""
         taken: list[Attempt] = []
-        while True:
-            try:
-                attempt = self._queue.get_nowait()
-            except queue.Empty:
-                return taken
-            if attempt is None or (claimed_before is not None and attempt.claimed_at >= claimed_before):
-                # First in, first out: whatever is behind this one is younger still.
-                self._queue.put(attempt)
-                return taken
+        while (attempt := self._next()) is not None:
+            if claimed_before is not None and attempt.claimed_at >= claimed_before:
+                # First in, first out: whatever is behind this one is younger still. A worker that found nothing
+                # meanwhile is called again.
+                self._line.appendleft(attempt)
+                self._calls.put(True)
+                break
             taken.append(attempt)
+        return taken
+
+    def oldest(self) -> float | None:
+        """Return the awake time at which the first in line was claimed; None where nobody waits."""
+        try:
+            return self._line[0].claimed_at
+        except IndexError:
+            return None
+
+    def _next(self) -> Attempt | None:
+        try:
+            return self._line.popleft()
+        except IndexError:
+            return None
 
     def close(self) -> None:
         """Let every thread end after what it runs now."""
         for _ in self._threads:
-            self._queue.put(None)
+            self._calls.put(False)
 
     def _work(self) -> None:
         try:
-            while (attempt := self._queue.get()) is not None:
+            while self._calls.get():
+                attempt = self._next()
+                if attempt is None:
+                    continue  # taken back
                 outcome = self._run(attempt)
                 if os.getpid() != self._pid:
                     # A handler forked and its child came back here: it is a copy of a daemon that it must not be.

@@ -12,7 +12,6 @@ import os
 import select
 import socket
 import stat
-import threading
 from typing import Final
 
 _LONGEST_PATH: Final = 100  # sun_path holds 104 bytes on macOS, 108 on Linux
@@ -28,6 +27,7 @@ class Wake:
         self._reader.setblocking(False)
         self._writer.setblocking(False)
         self._socket = _listen(self._path)
+        self._inode = os.lstat(self._path).st_ino if self._socket is not None else None
         self._poll = select.poll()
         for end in (self._reader, self._socket):
             if end is not None:
@@ -60,7 +60,10 @@ class Wake:
         """Wait for a ring or a nudge, at most so long; say whether anybody has rung since the last time."""
         ready = [] if self._rung else self._poll.poll(max(0.0, seconds) * 1000)
         self._sleeping = False
-        rung, self._rung = self._rung, False
+        # Only a ring that was seen is taken back: one that comes between the look and a blind reset would be lost.
+        rung = self._rung
+        if rung:
+            self._rung = False
         for descriptor, _ in ready:
             outside = descriptor != self._reader.fileno()
             _drain(self._socket if outside else self._reader)
@@ -73,8 +76,10 @@ class Wake:
             if end is not None:
                 end.close()
         if self._socket is not None:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._path)  # noqa: PTH108 - a str path, as everywhere here
+            with contextlib.suppress(OSError):
+                # Where the file was replaced, another daemon may listen under this name by now.
+                if os.lstat(self._path).st_ino == self._inode:
+                    os.unlink(self._path)  # noqa: PTH108 - a str path, as everywhere here
 
 
 def _drain(end: socket.socket | None) -> None:
@@ -87,8 +92,8 @@ def _listen(path: str) -> socket.socket | None:
     if len(os.fsencode(path)) > _LONGEST_PATH:
         return None
     # The caller holds the lock: a socket of that name is a dead daemon's.
-    with contextlib.suppress(FileNotFoundError):
-        if stat.S_ISSOCK(os.stat(path).st_mode):  # noqa: PTH116 - a str path, as everywhere here
+    with contextlib.suppress(OSError):
+        if stat.S_ISSOCK(os.lstat(path).st_mode):
             os.unlink(path)  # noqa: PTH108 - as above
     end = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
@@ -106,19 +111,23 @@ class Bell:
 
     def __init__(self, path: str) -> None:
         self._path = f"{path}.wake"
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
-        self._socket: socket.socket | None = None
+        # By process, and without a lock: one that another thread holds at a fork stays locked in the child for ever.
+        self._sockets: dict[int, socket.socket] = {}
 
     def __call__(self) -> None:
         """Wake it."""
-        with contextlib.suppress(OSError), self._lock:
-            if self._socket is None or self._pid != os.getpid():
-                self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-                self._socket.setblocking(False)
-                self._pid = os.getpid()
-            self._socket.sendto(b"\0", self._path)
+        with contextlib.suppress(OSError):
+            end = self._sockets.get(os.getpid()) or self._open()
+            end.sendto(b"\0", self._path)
+
+    def _open(self) -> socket.socket:
+        made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        made.setblocking(False)
+        end = self._sockets.setdefault(os.getpid(), made)
+        if end is not made:
+            made.close()
+        return end
 
     def __del__(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
+        for end in self._sockets.values():
+            end.close()

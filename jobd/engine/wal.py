@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Final
 
 from jobd import clock
@@ -10,9 +9,8 @@ from jobd.maintenance.checkpoint import checkpoint
 from jobd.store.base import Transient
 
 if TYPE_CHECKING:
+    from jobd.engine.sparingly import Sparingly
     from jobd.store.sqlite import SqliteStore
-
-log = logging.getLogger("jobd.daemon")
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 _LOOK_EVERY: Final = 0.02
@@ -22,8 +20,9 @@ _SMALL: Final = 64 * 1024
 class Wal:
     """Keeps the log of one database small. ``limit`` is in bytes."""
 
-    def __init__(self, store: SqliteStore, limit: int) -> None:
+    def __init__(self, store: SqliteStore, limit: int, trouble: Sparingly) -> None:
         self._store = store
+        self._trouble = trouble
         self._limit = limit
         self._not_before = 0.0
         self._pause = _FIRST_PAUSE
@@ -50,7 +49,7 @@ class Wal:
         try:
             busy = checkpoint(self._store).counts["busy"]
         except Transient as error:
-            log.warning("the log could not be checkpointed: %s", error)
+            self._trouble.warning("the log could not be checkpointed: %s", error)
             busy = 1
         if busy:
             self._not_before = clock.awake() + self._pause

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from jobd.maintenance.report import Change, Report
 from jobd.states import CANCELLED, COMPLETED, FAILED, QUEUED, RUNNING
 from jobd.store.ending import end_jobs
-from jobd.store.removal import dead_submissions, remove_job
-from jobd.store.transitions import Event, Move, count_items, record
+from jobd.store.removal import dead_submissions, remove_job, request_removal
+from jobd.store.transitions import Event, Move, count_items, last_errors, record
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -148,6 +148,7 @@ def recover(store: Store, *, holder: Holder, rules: Rules, now: int, actor: str,
         last = found[-1].id
     submissions = dead_submissions(store)
     if not check_only:
+        _request_removals(store, [job_id for job_id, _ in submissions], now)
         for job_id, _ in submissions:
             remove_job(store, job_id)
         _end_finished(store, now=now, actor=actor)
@@ -229,17 +230,19 @@ def _carry_out(
         )
     record(store, connection, events)
     count_items(store, connection, counts, progress=now if counts else None)
-    _keep_last_errors(store, connection, verdicts)
+    last_errors(store, connection, {v.item.job_id: v.columns[-2] for v in verdicts if v.edge == "abandon"})
     end_jobs(store, connection, counts, now=now, actor=actor)
 
 
-def _keep_last_errors(store: Store, connection: Connection, verdicts: Sequence[_Verdict]) -> None:
-    errors = {v.item.job_id: v.columns[-2] for v in verdicts if v.edge == "abandon"}
-    if errors:
-        connection.execute(
-            f"update jobs set last_error = m.error from {store.rows('id', 'error')} as m where jobs.id = m.id",  # noqa: S608
-            (store.pack(list(errors.items())),),
-        )
+def _request_removals(store: Store, job_ids: Sequence[int], now: int) -> None:
+    """Free the keys of dead submissions at once: their rows go in batches, and their submitter may be back by then."""
+
+    def work(connection: Connection) -> None:
+        for job_id in job_ids:
+            request_removal(store, connection, job_id, now)
+
+    if job_ids:
+        store.write(work)
 
 
 def _end_finished(store: Store, *, now: int, actor: str) -> None:

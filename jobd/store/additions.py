@@ -112,7 +112,7 @@ class Addition:
         other = self._other_params(self._store.read(self._job))
         keys: list[str] = []
         for page in pages:
-            changes = self._store.read(lambda connection: self._changes(connection, page, every=other))  # noqa: B023
+            changes = self._store.read(lambda connection: self._changes(connection, page, every=other))  # noqa: B023 - called before the loop goes on
             keys += self._refused(changes)
             if len(keys) >= SHOWN:
                 break

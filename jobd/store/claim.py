@@ -27,12 +27,8 @@ _CLAIMABLE: Final = (
 )
 _DUE_OF_JOBS: Final = f"{_CLAIMABLE.replace('status', 'jobs.status', 1)} and (not_before is null or not_before <= ?)"
 _JOB_COLUMNS: Final = "id, task, params, priority, created_at, status, policy"
-_ITEM_COLUMNS: Final = (
-    "job_items.id as id, job_items.job_id as job_id, job_items.key as key, job_items.payload as payload,"
-    " job_items.attempt as attempt"
-)
+_ITEM_COLUMNS: Final = "i.id as id, i.job_id as job_id, i.key as key, i.payload as payload, i.attempt as attempt"
 _JOBS_AT_ONCE: Final = 500
-_ROUNDS: Final = 4
 
 _START: Final = Move(
     "job_items",
@@ -44,11 +40,20 @@ _START_JOB: Final = job_move("start", RUNNING, "started_at=coalesce(started_at, 
 
 
 class Lane(enum.Enum):
-    """Which queued items a claim takes."""
+    """Which queued items ``i`` a claim takes; ``?`` is the time.
 
-    FRESH = "interruptions = 0"
-    CAREFUL = "interruptions = 1"
-    ALONE = "interruptions > 1"
+    The two of interrupted items carry the terms of job_items_interrupted and keep the planner from job_items_queued
+    (the sign): by that one it would pass over every fresh item of the job.
+    """
+
+    FRESH = "i.available_at <= ? and i.interruptions = 0"
+    CAREFUL = "i.interruptions > 0 and i.interruptions = 1 and +i.available_at <= ?"
+    ALONE = "i.interruptions > 0 and i.interruptions > 1 and +i.available_at <= ?"
+
+    @property
+    def order(self) -> str:
+        """The order in which its index has them."""
+        return "i.available_at, i.id" if self is Lane.FRESH else "i.id"
 
 
 class Claimed(NamedTuple):
@@ -108,14 +113,12 @@ def claim(
     Fewer than ``limit`` means that no more of them are due now.
     """
     claimed: list[Claimed] = []
-    for _ in range(_ROUNDS):
+    while len(claimed) < limit:
         picked = _pick(store, connection, turns, limit - len(claimed), lane, tasks, now)
         if not picked:
             break
         _start(store, connection, picked, daemon_id=daemon_id, now=now, actor=actor)
         claimed += [item for _, item in picked]
-        if len(claimed) >= limit:
-            break
     return claimed
 
 
@@ -128,12 +131,16 @@ def _pick(
         priority = _next_priority(store, connection, tasks, ceiling, now)
         if priority is None:
             return []
-        jobs = _in_turn(store, connection, turns, priority, limit, tasks, now)
-        share = -(-limit // len(jobs)) if jobs else 0
-        picked = _items(store, connection, jobs, share, lane, now)[:limit]
-        if picked:
-            turns.served(priority, picked[-1][0].id)
-            return picked
+        picked: list[tuple[_Job, Claimed]] = []
+        # Nearly always those whose turn it is have something. Where they have not (all of it is due later, or in
+        # another lane), whoever has is looked for: its turn would not come while they keep theirs.
+        for wanted in (None, lane):
+            jobs = _in_turn(store, connection, turns, priority, limit, tasks, now, wanted)
+            share = -(-limit // len(jobs)) if jobs else 0
+            picked = _items(store, connection, jobs, share, lane, now)[:limit]
+            if picked:
+                turns.served(priority, picked[-1][0].id)
+                return picked
         ceiling = priority
 
 
@@ -146,7 +153,9 @@ def any_interrupted(connection: Connection) -> bool:
 
 
 def _due(store: Store) -> str:
-    known = f"task in (select task from {store.rows('task')} as t)"
+    # An expression, not the column: the planner would take the index of (task, key) and pass over every job that the
+    # task ever had.
+    known = f"task || '' in (select task from {store.rows('task')} as t)"
     return f"{_CLAIMABLE} and (not_before is null or not_before <= ?) and {known}"
 
 
@@ -163,16 +172,31 @@ def _next_priority(
 
 
 def _in_turn(
-    store: Store, connection: Connection, turns: Turns, priority: int, limit: int, tasks: Collection[str], now: int
+    store: Store,
+    connection: Connection,
+    turns: Turns,
+    priority: int,
+    limit: int,
+    tasks: Collection[str],
+    now: int,
+    lane: Lane | None,
 ) -> list[_Job]:
-    """Return the jobs of one priority, from the one after the last served, round once."""
+    """Return the jobs of one priority, from the one after the last served, round once.
+
+    With ``lane`` only those of which an item of it is due.
+    """
     last = turns.last(priority)
     known = store.pack([(task,) for task in tasks])
     most = min(limit, _JOBS_AT_ONCE)
+    having = ""
+    if lane is not None:
+        item = f"select 1 from job_items as i where i.job_id = jobs.id and i.status = 'queued' and {lane.value}"
+        having = f"and exists ({item})"
     jobs: list[_Job] = []
     for side in (">", "<="):
-        source = f"from jobs where {_due(store)} and priority = ? and id {side} ? order by id limit ?"
-        rows = store.gather(connection, _JOB_COLUMNS, source, (now, known, priority, last, most - len(jobs)))
+        source = f"from jobs where {_due(store)} and priority = ? and id {side} ? {having} order by id limit ?"
+        params = (now, known, priority, last, *((now,) if having else ()), most - len(jobs))
+        rows = store.gather(connection, _JOB_COLUMNS, source, params)
         jobs += [_Job(*row) for row in rows]
         if len(jobs) >= most:
             break
@@ -184,18 +208,13 @@ def _items(
 ) -> list[tuple[_Job, Claimed]]:
     if not jobs:
         return []
+    wanted = f"i.status = 'queued' and {lane.value} order by {lane.order} limit ?"
     if len(jobs) == 1:
-        source = (
-            f"from job_items where job_id = ? and status = 'queued' and available_at <= ? and {lane.value}"
-            " order by available_at, id limit ?"
-        )
+        source = f"from job_items as i where i.job_id = ? and {wanted}"
         params: tuple[Any, ...] = (jobs[0].id, now, share)
     else:
-        source = (
-            f"from {store.rows('job')} as j join job_items on job_items.id in ("
-            " select i.id from job_items as i where i.job_id = j.job and i.status = 'queued' and i.available_at <= ?"
-            f" and i.{lane.value} order by i.available_at, i.id limit ?)"
-        )
+        chosen = f"select i.id from job_items as i where i.job_id = j.job and {wanted}"
+        source = f"from {store.rows('job')} as j join job_items as i on i.id in ({chosen})"
         params = (store.pack([(job.id,) for job in jobs]), now, share)
     by_id = {job.id: job for job in jobs}
     found = []
@@ -235,8 +254,9 @@ def _start(
 def queued_alone(store: Store, connection: Connection, tasks: Collection[str], now: int) -> bool:
     """Say whether an item that must run alone could be claimed now."""
     found = connection.execute(
-        "select 1 from job_items as i join jobs on jobs.id = i.job_id where i.status = 'queued' and i.interruptions > 1"
-        f" and i.available_at <= ? and {_DUE_OF_JOBS} and task in (select task from {store.rows('task')} as t) limit 1",
+        f"select 1 from job_items as i join jobs on jobs.id = i.job_id where i.status = 'queued' and {Lane.ALONE.value}"
+        f" and {_DUE_OF_JOBS}"
+        f" and task || '' in (select task from {store.rows('task')} as t) limit 1",
         (now, now, store.pack([(task,) for task in tasks])),
     ).fetchone()
     return found is not None

@@ -37,10 +37,11 @@ def beat(store: Store, daemon_id: int, *, state: Mapping[str, Any], now: int, pa
     )
 
 
-def leave(store: Store, daemon_id: int, *, now: int) -> None:
+def leave(store: Store, daemon_id: int, *, now: int, patience: float) -> None:
     """Say that the daemon has left in order."""
     store.write(
-        lambda connection: connection.execute("update daemons set stopped_at = ? where id = ?", (now, daemon_id))
+        lambda connection: connection.execute("update daemons set stopped_at = ? where id = ?", (now, daemon_id)),
+        patience=patience,
     )
 
 

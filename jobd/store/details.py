@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jobd.errors import NotFound, UsageError
 from jobd.states import ITEM_STATUSES
-from jobd.store.models import ItemOutput
 from jobd.store.standing import parsed
 from jobd.store.views import ErrorGroup, EventView, ItemView, OutputView
 
@@ -208,6 +207,8 @@ def output(store: Store, item_id: int) -> OutputView:
     Raises:
         NotFound: it left nothing.
     """
+    from jobd.store.models import ItemOutput  # noqa: PLC0415 - 5 ms that only who asks for output pays
+
     query = ItemOutput.select().where(ItemOutput.item_id == item_id).tuples()
     found = store.read(lambda _: list(query.execute(store.database)))
     if not found:

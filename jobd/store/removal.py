@@ -21,6 +21,8 @@ GAP_SECONDS: Final = 0.001
 _ASKED: Final = "exists (select 1 from jobs where id=? and deleted_at is not null)"
 _ITEMS: Final = f"delete from job_items where id in (select id from job_items where job_id=? limit ?) and {_ASKED}"
 _EVENTS: Final = f"delete from job_events where id in (select id from job_events where job_id=? limit ?) and {_ASKED}"
+_UNSEALED: Final = "select id, submitter from jobs where sealed_at is null and deleted_at is null order by id"
+_DELETED: Final = "select id from jobs where deleted_at is not null order by id"
 
 
 class DeadSubmission(NamedTuple):
@@ -75,19 +77,13 @@ def _remove_row(connection: Connection, job_id: int) -> None:
 
 def dead_submissions(store: Store) -> list[DeadSubmission]:
     """Return the jobs whose submitter is known to be dead; one of another host counts as alive."""
-    rows = store.read(
-        lambda connection: connection.execute(
-            "select id, submitter from jobs where sealed_at is null and deleted_at is null order by id"
-        ).fetchall()
-    )
+    rows = store.read(lambda connection: connection.execute(_UNSEALED).fetchall())
     return [DeadSubmission(*row) for row in rows if not submitter_lives(row[1])]
 
 
 def open_removals(store: Store) -> list[int]:
     """Return the jobs whose removal was requested and is not complete."""
-    rows = store.read(
-        lambda connection: connection.execute("select id from jobs where deleted_at is not null order by id").fetchall()
-    )
+    rows = store.read(lambda connection: connection.execute(_DELETED).fetchall())
     return [row[0] for row in rows]
 
 

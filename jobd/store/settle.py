@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from jobd.states import CANCELLED, COMPLETED, FAILED, QUEUED, RUNNING, SKIPPED
 from jobd.store.base import Permanent
 from jobd.store.ending import Ended, end_jobs
-from jobd.store.transitions import Event, Move, count_items, record
+from jobd.store.transitions import Event, Move, count_items, last_errors, record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 Kind = Literal["completed", "failed", "skipped", "cancelled", "released", "stopped"]
 RELEASED: Final = "released"
 STOPPED: Final = "stopped"
+_CANNOT: Final = "cannot be stored: "
+_BACK: Final = frozenset({"running", RELEASED, STOPPED})
 
 
 class Outcome(NamedTuple):
@@ -103,7 +105,7 @@ def settle(store: Store, connection: Connection, outcomes: Sequence[Outcome], *,
     Raises:
         Transient: the store cannot be written now; nothing was.
     """
-    outcomes = _under_request(store, connection, outcomes)
+    outcomes = _declared(store, connection, _under_request(store, connection, outcomes))
     connection.execute("savepoint batch")
     try:
         _write(store, connection, outcomes, now=now, actor=actor)
@@ -157,8 +159,15 @@ def _write_one(
 
 def _replayed(connection: Connection, outcome: Outcome) -> bool:
     """Say whether this very outcome is recorded already, as after a commit whose answer was lost."""
-    found = connection.execute("select status, attempt from job_items where id=?", (outcome.item_id,)).fetchone()
-    return found is not None and tuple(found) == (outcome.kind, outcome.attempt)
+    found = connection.execute("select status, attempt, error from job_items where id=?", (outcome.item_id,)).fetchone()
+    if found is None:
+        return False
+    status, attempt, error = found
+    if (status, attempt) == (FAILED, outcome.attempt) and (error or "").startswith(_CANNOT):
+        return True
+    kind = _kind(outcome)
+    recorded = QUEUED if kind in {RELEASED, STOPPED} else kind
+    return (status, attempt) == (recorded, outcome.attempt - (kind == RELEASED))
 
 
 def _refused(outcome: Outcome, reason: str) -> Outcome:
@@ -167,7 +176,7 @@ def _refused(outcome: Outcome, reason: str) -> Outcome:
         value=None,
         output=None,
         error_type=None,
-        error=f"cannot be stored: {reason}",
+        error=f"{_CANNOT}{reason}",
     )
 
 
@@ -195,12 +204,32 @@ def _under_request(store: Store, connection: Connection, outcomes: Sequence[Outc
     return judged
 
 
+def _declared(store: Store, connection: Connection, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
+    """Return ``outcomes`` with the stopped ones marked as saved of which a result is stored.
+
+    Whoever stopped them could not know: the handler runs on, and may store its result until the very last moment.
+    """
+    stopped = [(o.item_id, o.attempt) for o in outcomes if o.kind == STOPPED and not o.saved]
+    if not stopped:
+        return outcomes
+    source = (
+        f"from {store.rows('item', 'attempt')} as m join results as r on r.item_id = m.item and r.attempt = m.attempt"
+        " where r.status = 'completed'"
+    )
+    saved = {row[0] for row in store.gather(connection, "r.item_id as item_id", source, (store.pack(stopped),))}
+    return [o._replace(saved=True) if o.kind == STOPPED and o.item_id in saved else o for o in outcomes]
+
+
+def _kind(outcome: Outcome) -> Kind:
+    # save_result declared the work complete: what the handler did after that does not undo it.
+    return COMPLETED if outcome.saved else outcome.kind
+
+
 def _write(store: Store, connection: Connection, outcomes: Sequence[Outcome], *, now: int, actor: str) -> None:
     by_kind: dict[Kind, list[Outcome]] = {}
     counts: dict[int, dict[str, int]] = {}
     for outcome in outcomes:
-        # save_result declared the work complete: what the handler did after that does not undo it.
-        kind = COMPLETED if outcome.saved else outcome.kind
+        kind = _kind(outcome)
         by_kind.setdefault(kind, []).append(outcome)
         change = counts.setdefault(outcome.job_id, {"running": 0})
         change["running"] -= 1
@@ -208,8 +237,10 @@ def _write(store: Store, connection: Connection, outcomes: Sequence[Outcome], *,
     for kind, batch in by_kind.items():
         _WRITERS[kind](store, connection, batch, now, actor)
     _keep_output(store, connection, [outcome for outcome in outcomes if outcome.output])
-    progress = now if set(by_kind) - {RELEASED, STOPPED} else None
-    count_items(store, connection, counts, progress=progress)
+    # A job of which something only went back to the queue has made no progress, whatever others made.
+    settled = {job_id: change for job_id, change in counts.items() if change.keys() - _BACK}
+    count_items(store, connection, settled, progress=now)
+    count_items(store, connection, {i: change for i, change in counts.items() if i not in settled}, progress=None)
 
 
 def _apply(store: Store, connection: Connection, move: Move, rows: Sequence[Sequence[Any]]) -> None:
@@ -270,11 +301,7 @@ def store_results(
 def _failed(store: Store, connection: Connection, batch: Sequence[Outcome], now: int, actor: str) -> None:
     _unhappy(store, connection, _FAIL, batch)
     record(store, connection, [_item_event(o, "fail", RUNNING, FAILED, now, actor) for o in batch])
-    last = {o.job_id: _reason(o) for o in batch}
-    connection.execute(
-        f"update jobs set last_error = m.error from {store.rows('id', 'error')} as m where jobs.id = m.id",
-        (store.pack(list(last.items())),),
-    )
+    last_errors(store, connection, {o.job_id: _reason(o) for o in batch})
 
 
 def _skipped(store: Store, connection: Connection, batch: Sequence[Outcome], now: int, actor: str) -> None:

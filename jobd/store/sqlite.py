@@ -268,10 +268,10 @@ class SqliteStore(Store):
         except sqlite3.Error as error:
             self._raise(error)
 
-    def identity(self) -> Identity | None:
-        """Return which file the path leads to now; None where there is none."""
+    def identity(self, suffix: str = "") -> Identity | None:
+        """Return which file the path leads to now, or which its log ("-wal") is; None where there is none."""
         try:
-            found = os.stat(self.path)  # noqa: PTH116 - never open() the file: closing it would drop SQLite's locks
+            found = os.stat(self.path + suffix)  # noqa: PTH116 - never open() the file: closing it would drop SQLite's locks
         except FileNotFoundError:
             return None
         return Identity(found.st_dev, found.st_ino)

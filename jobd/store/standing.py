@@ -1,10 +1,8 @@
 """Where a job stands: its health in one word, its pace, what it takes. Pure: rows in, facts out.
 
 All of it is made from what is known at the moment of reading, so that a job which nobody runs never looks as if
-somebody did, whoever wrote its status and died.
+somebody did, whoever wrote its status and died. Annotations are evaluated here for the reason that views.py gives.
 """
-
-from __future__ import annotations
 
 import json
 from typing import Any, Final, NamedTuple

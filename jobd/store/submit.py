@@ -158,7 +158,7 @@ class _New:
         total = 0
         try:
             for chunk in self._chunks:
-                known = self._store.write(lambda connection: self._extend(connection, job_id, chunk))  # noqa: B023
+                known = self._store.write(lambda connection: self._extend(connection, job_id, chunk))  # noqa: B023 - called before the loop goes on
                 self._chunks.repeat(known)
                 total += len(chunk) - len(known)
                 if progress is not None:

@@ -255,3 +255,12 @@ def count_items(
             f" from {store.rows('id', *_COUNTERS)} as m where jobs.id = m.id",
             (progress, store.pack(rows)),
         )
+
+
+def last_errors(store: Store, connection: Connection, errors: Mapping[int, str | None]) -> None:
+    """Keep the error of the item that failed last, by job."""
+    if errors:
+        connection.execute(
+            f"update jobs set last_error = m.error from {store.rows('id', 'error')} as m where jobs.id = m.id",
+            (store.pack(list(errors.items())),),
+        )

@@ -63,7 +63,7 @@ def test_every_verb_escapes_what_it_shows(shown):
         ["results", "2"], ["results", "2", "--json"], ["retry", "1"], ["show", "1"], ["recover", "--check-only"],
         ["run", TARGET, "--job", "1"], ["submit", TARGET, "other", "--job-key", HOSTILE], ["cancel", f"={HOSTILE}"],
         ["tasks"], ["doctor"], ["item", f"1:{HOSTILE}x"], ["show", f"={HOSTILE}x"], [HOSTILE], ["show", HOSTILE],
-        ["--app", HOSTILE, "tasks"], ["list", f"--{HOSTILE}"], ["list", "--since", HOSTILE], ["list", "--task", HOSTILE],
+        ["--app", HOSTILE, "tasks"], ["list", f"--{HOSTILE}"], ["list", "--since", HOSTILE], ["list", "--key", HOSTILE],
         ["submit", TARGET, "--range", HOSTILE], ["submit", TARGET, "--from", HOSTILE], ["submit", HOSTILE],
         ["submit", TARGET, "--at", HOSTILE], ["submit", TARGET, "--tolerance", HOSTILE], ["start", "--drain", HOSTILE],
         ["submit", TARGET, HOSTILE, HOSTILE], ["run", TARGET, "--job", HOSTILE], ["--db", f"/{HOSTILE}/x/y", "list"],

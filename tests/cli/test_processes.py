@@ -261,13 +261,7 @@ def test_a_live_daemon_is_asked_to_recover(start, daemon, ask):
 
 def test_a_closed_pipe_is_no_error(place, start):
     assert start("submit", "./program.py:quick", "--range", "0:5000").wait(PATIENCE) == 0
-    for arguments in (
-        ["items", "1"],
-        ["items", "1", "--json"],
-        ["items", "1", "--jsonl"],
-        ["--help"],
-        ["list", "--help"],
-    ):
+    for arguments in (["items", "1"], ["items", "1", "--json"], ["--help"]):
         reader, writer = os.pipe()
         os.close(reader)
         process = start(*arguments, stdout=writer)
@@ -287,30 +281,22 @@ def test_a_run_whose_reader_goes_away_still_ends(place, start, ask):
     assert ask("show", "1")["counts"]["completed"] == 2
 
 
-def test_no_stream_at_all_is_no_traceback(place, start):
-    process = start("list", stdin=subprocess.DEVNULL)
-    assert end(process)[0] == 0
-    command = f"{sys.executable} -m jobd list >&- 2>&- <&-"
-    assert subprocess.run(["sh", "-c", command], cwd=place, env=start_environment(place), check=False).returncode in {
-        0,
-        1,
-    }
+@pytest.mark.parametrize("streams", [">&-", ">&- 2>&- <&-", "2>/dev/full"])
+def test_a_stream_that_takes_nothing_is_no_reason_not_to_run(place, environment, ask, streams):
+    line = f"{sys.executable} -m jobd run ./program.py:quick a {streams}"
+    ended = subprocess.run(["sh", "-c", line], cwd=place, env=environment, check=False, capture_output=True, text=True)
+    assert (ended.returncode, "Traceback" in ended.stderr) == (0, False)
+    assert ask("show", "1")["status"] == "completed"
 
 
-def start_environment(place):
-    return os.environ | {"JOBD_DB": str(place / "jobs.db"), "PYTHONPATH": str(ROOT)}
-
-
-@pytest.mark.parametrize(
-    "arguments", [["show", b"\xff"], [b"\xff\x1b"], ["submit", b"./\xff.py:f", "a"], ["--db", b"\xff", "list"]]
-)
+@pytest.mark.parametrize("arguments", [["show", b"\xff"], ["submit", b"./\xff.py:f", "a"], ["--db", b"\xff", "list"]])
 def test_an_argument_that_is_not_utf_8_is_no_traceback(start, arguments):
     code, _, err = end(start(*arguments))
     assert code in {0, 2, 3, 6}
     assert "\x1b" not in err
 
 
-@pytest.mark.parametrize("columns", ["1", "0", "-5", "many", "100000"])
+@pytest.mark.parametrize("columns", ["1", "100000"])
 def test_no_width_is_a_traceback(place, environment, columns):
     shown = Terminal(place, environment | {"COLUMNS": columns, "LINES": columns}, "run", "./program.py:quick", "a")
     assert shown.end() == 0

@@ -41,8 +41,9 @@ def test_json_keeps_the_value_and_has_no_control_character(words):
 
 
 def test_every_code_point_that_acts_on_a_terminal_is_known():
-    left = [hex(code) for code in range(0x110000) if dangerous(text.escape(chr(code)))]
-    assert left == []
+    acting = "".join(dangerous("".join(map(chr, range(0x110000)))))
+    assert len(acting) > 2000
+    assert dangerous(text.escape(acting)) == []
 
 
 def test_plain_text_of_any_script_stays_as_it_is():

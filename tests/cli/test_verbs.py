@@ -75,7 +75,7 @@ def test_the_same_job_key_again_says_what_was_completed_before(jobd):
     jobd("run", WORK, "a", "b", "--job-key", "k")
     answer = jobd("run", WORK, "a", "b", "c", "--job-key", "k")
     assert answer.code == 0
-    assert "2 completed before, 1 to do, 1 new" in answer.err
+    assert "job 1 goes on: 2 completed before, 0 to do, 1 new" in answer.err
 
 
 def test_run_goes_on_with_an_existing_job(jobd):

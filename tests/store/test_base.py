@@ -173,6 +173,21 @@ def rows_seen(connection):
     return connection.execute(COUNT).fetchone()[0]
 
 
+def test_a_write_holds_the_lock_from_its_first_statement(store, rows, tmp_path):
+    def work(connection):
+        # A transaction that only reads so far, and that took no lock for it, could never write after this commit.
+        other = sqlite3.connect(tmp_path / "jobs.db", timeout=0, isolation_level=None)
+        try:
+            other.execute(ADD, ("other",))
+        except sqlite3.OperationalError as error:
+            return error.sqlite_errorname
+        finally:
+            other.close()
+
+    assert store.write(work) == "SQLITE_BUSY"
+    assert rows.one(COUNT) == 0
+
+
 def test_a_write_inside_a_write_joins_it(store, rows):
     def outer(connection):
         store.write(add("inner"))

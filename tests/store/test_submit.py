@@ -241,12 +241,20 @@ def test_a_progress_that_raises_leaves_nothing(store, rows, small_chunks):
 
 
 @pytest.mark.parametrize("column", ["cancel_requested_at", "fail_requested_at", "deleted_at"])
-def test_what_is_asked_for_while_the_input_is_read_has_the_last_word(store, rows, small_chunks, column):
-    def progress(_):
-        rows.change(f"update jobs set {column}=?", NOW)
+@pytest.mark.parametrize(("asked_at", "heard_at_last"), [(3, 3), (9, 9)], ids=["midway", "before the seal"])
+def test_what_is_asked_for_while_the_input_is_read_has_the_last_word(
+    store, rows, small_chunks, column, asked_at, heard_at_last
+):
+    heard = []
+
+    def progress(count):
+        heard.append(count)
+        if count == asked_at:
+            rows.change(f"update jobs set {column}=?", NOW)
 
     with pytest.raises(Conflict, match="job 1 was cancelled or deleted"):
-        send(store, numbered(8), progress=progress)
+        send(store, numbered(9), progress=progress)
+    assert heard[-1] == heard_at_last, "nothing is added after the request"
     assert empty(rows)
 
 

@@ -8,10 +8,10 @@ import threading
 import pytest
 
 from jobd.errors import IllegalTransition, NotFound
-from jobd.states import EDGES, ITEM_STATUSES, JOB_ENDS, JOB_STATUSES, legal
+from jobd.states import COMPLETED, EDGES, ITEM_STATUSES, JOB_ENDS, JOB_STATUSES, legal
 from jobd.store.base import Permanent
 from jobd.store.claim import Lane, Turns, claim
-from jobd.store.settle import Kind, Outcome, settle
+from jobd.store.settle import Outcome, settle
 from jobd.store.sqlite import SqliteStore
 from jobd.store.steer import request_cancel, work_off
 from jobd.store.transitions import (
@@ -189,6 +189,16 @@ def test_a_batch_with_a_job_that_was_moved_before_leaves_no_second_event(store, 
         rows.assert_sound(job_id)
 
 
+def test_a_job_that_is_not_what_the_caller_has_read_is_refused_though_its_edge_is_legal(store, rows):
+    job_id = rows.job(status="running")
+    with pytest.raises(IllegalTransition, match=f"job {job_id} is running: it cannot fail"):
+        store.write(
+            lambda c: move_jobs(store, c, ending("fail", "failed"), [JobMove(job_id, "queued")], now=LATER, actor="t")
+        )
+    assert rows.events(job_id) == []
+    rows.assert_sound(job_id)
+
+
 def test_a_batch_of_jobs_leaves_an_event_and_a_version_for_each(store, rows):
     jobs = [rows.job(status=status) for status in ("queued", "running", "queued")]
     batch = [
@@ -309,7 +319,7 @@ def test_of_two_who_settle_one_attempt_only_one_leaves_a_result(store, rival, ro
     job_id = rows.job(["running"] * ROUNDS, status="running")
 
     def settling(store, item_id, value):
-        outcome = Outcome(item_id, job_id, 1, "work", str(item_id), Kind.COMPLETED, NOW, LATER, value=value)
+        outcome = Outcome(item_id, job_id, 1, "work", str(item_id), COMPLETED, NOW, LATER, value=value)
         return lambda: store.write(lambda c: settle(store, c, [outcome], now=LATER, actor="daemon"))
 
     for item_id in rows.ids(job_id):
@@ -325,7 +335,7 @@ def test_of_two_who_settle_one_attempt_only_one_leaves_a_result(store, rival, ro
 def test_of_a_cancel_and_a_completion_the_first_decides_and_the_job_ends_once(store, rival, rows):
     for _ in range(ROUNDS):
         job_id = rows.job(["running", "queued"], status="running")
-        outcome = Outcome(rows.ids(job_id)[0], job_id, 1, "work", "k", Kind.COMPLETED, NOW, LATER, value="1")
+        outcome = Outcome(rows.ids(job_id)[0], job_id, 1, "work", "k", COMPLETED, NOW, LATER, value="1")
 
         def cancel(job_id=job_id):
             request_cancel(rival, job_id, now=LATER, actor="cli")
@@ -345,7 +355,7 @@ def test_of_a_cancel_and_a_completion_the_first_decides_and_the_job_ends_once(st
 def test_a_cancel_that_comes_after_the_last_completion_is_told_so(store, rival, rows):
     for _ in range(ROUNDS):
         job_id = rows.job(["running"], status="running")
-        outcome = Outcome(rows.ids(job_id)[0], job_id, 1, "work", "k", Kind.COMPLETED, NOW, LATER, value="1")
+        outcome = Outcome(rows.ids(job_id)[0], job_id, 1, "work", "k", COMPLETED, NOW, LATER, value="1")
 
         def complete(outcome=outcome):
             return store.write(lambda c: settle(store, c, [outcome], now=LATER, actor="daemon"))

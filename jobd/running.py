@@ -1,0 +1,109 @@
+"""Who runs the items: the daemon of this process, for a block or in the foreground, or that of another."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from jobd.engine import lock
+from jobd.store import reads
+from jobd.store.views import NOBODY, Runner
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from jobd.engine.daemon import Daemon
+    from jobd.store import SqliteStore
+
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+_LEFT: Final = 0
+
+
+def runner(store: SqliteStore) -> Runner:
+    """Say who runs items now, ``alive`` by the lock's word; or who did last."""
+    alive = lock.probe(store.path)
+    found = reads.daemon(store)
+    owner = lock.owner(store.path) if alive else None
+    if owner is not None and (found is None or found.pid != owner.pid):
+        # It holds the lock and has not written its row yet: what it can run is not known.
+        return Runner(alive=True, pid=owner.pid, host=owner.host, started_at=owner.since)
+    return found.runner(alive=alive) if found is not None else NOBODY._replace(alive=alive)
+
+
+@contextmanager
+def during(daemon: Daemon) -> Iterator[None]:
+    """Run ``daemon`` while the block does; leaving it finishes what runs and keeps the queue.
+
+    Raises:
+        JobdError: why it left by itself.
+    """
+    daemon.start()
+    try:
+        yield
+    finally:
+        daemon.stop(drain=True)
+        try:
+            daemon.join()
+        except BaseException:
+            # Ctrl-C while it drains.
+            daemon.stop(drain=False)
+            daemon.join()
+            raise
+    if daemon.failure is not None:
+        raise daemon.failure
+
+
+def until_signalled(daemon: Daemon) -> None:
+    """Start ``daemon`` and return once it has left: on the first signal it drains, on the second it leaves at once.
+
+    Raises:
+        JobdError: why it left by itself.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with os.fdopen(reader, "rb", buffering=0) as inbox, os.fdopen(writer, "wb", buffering=0) as outbox:
+        with _signals_to(outbox.fileno()):
+            daemon.start()
+            end = threading.Thread(target=_announce_end, args=(daemon, outbox.fileno()), name="jobd-end", daemon=True)
+            end.start()
+            drain = True
+            while (number := inbox.read(1)[0]) != _LEFT:
+                if number in _SIGNALS:
+                    daemon.stop(drain=drain)
+                    drain = False
+        end.join()
+    if daemon.failure is not None:
+        raise daemon.failure
+
+
+def _announce_end(daemon: Daemon, outbox: int) -> None:
+    daemon.join()
+    os.write(outbox, bytes([_LEFT]))
+
+
+@contextmanager
+def _signals_to(outbox: int) -> Iterator[None]:
+    """Have signals write their number to ``outbox``; only the main thread may, in another they stay as they are.
+
+    The interpreter's own C handler writes: a handler in Python runs between two steps of this thread, perhaps after
+    it has begun to wait for what the handler was to say, and perhaps while it holds the daemon's locks.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = {number: signal.signal(number, _nothing) for number in _SIGNALS}
+    descriptor = signal.set_wakeup_fd(outbox, warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(descriptor)
+        for number, handler in former.items():
+            # None: it was not set from Python, and cannot be set back from there.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+def _nothing(number: int, frame: Any) -> None:
+    """Stand for a handler, so that the signal is noticed at all."""
