@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Unpack, overload
 
-from jobd import clock, config, submission
+from jobd import clock, config, running
 from jobd.errors import NotFound, UsageError
 from jobd.job import Job
 from jobd.store import open_store, reads
@@ -136,13 +136,19 @@ class Jobd:
 
     def _located(self) -> SqliteStore:
         if self._store is None:
-            from jobd.engine.wake import Bell  # noqa: PLC0415 - beside the store, and like it only when needed
-
             db = str(config.user_database()) if self._db is None else self._db
             store = open_store(db, durability=self.settings.durability)
-            store.wake = Bell(store.path)
+            store.wake = self._ring
             self._store = store
         return self._store
+
+    def _ring(self) -> None:
+        """Wake the daemon of the database, if there is one."""
+        from jobd.engine.wake import Bell  # noqa: PLC0415 - who only looks wakes nobody
+
+        store = self._located()
+        store.wake = Bell(store.path)
+        store.wake()
 
     # -- jobs -----------------------------------------------------------------------------------------------------
 
@@ -161,6 +167,8 @@ class Jobd:
             Conflict: the job of this key is being submitted, cancelled or deleted.
             StoreBusy: the database stayed locked, or the disk is full.
         """
+        from jobd import submission  # noqa: PLC0415 - a third of what looking would have to load
+
         name = task if isinstance(task, str) else task.name
         known = self._tasks.get(name)
         answer = submission.submit(
@@ -202,7 +210,7 @@ class Jobd:
             runner=self.daemon_status(),
             status=status,
             task=task.name if isinstance(task, Task) else task,
-            since=None if since is None else submission.milliseconds(since),
+            since=None if since is None else config.moment(since),
             key=key,
             external=external,
             stalled=stalled,
@@ -234,8 +242,6 @@ class Jobd:
 
     def daemon_status(self) -> Runner:
         """Say who runs items now: ``alive`` by the lock's word; or who did last."""
-        from jobd import running  # noqa: PLC0415 - not for who only submits
-
         try:
             runner = running.runner(self.reading())
         except NotFound:
@@ -255,8 +261,6 @@ class Jobd:
             DaemonRunning: another daemon owns the database.
             StoreUnusable: it cannot be used, or was moved or replaced meanwhile.
         """
-        from jobd import running  # noqa: PLC0415 - as above
-
         daemon = self._daemon(workers, allow_network=allow_network)
         with running.during(daemon):
             self._running = daemon
@@ -274,8 +278,6 @@ class Jobd:
             DaemonRunning: another daemon owns the database.
             StoreUnusable: it cannot be used, or was moved or replaced meanwhile.
         """
-        from jobd import running  # noqa: PLC0415 - as above
-
         running.until_signalled(self._daemon(workers, allow_network=allow_network))
 
     def recover(self, *, check_only: bool = False) -> Report:
@@ -287,7 +289,7 @@ class Jobd:
             NotFound: there is no database.
             StoreBusy: it stayed locked, or its daemon did not answer.
         """
-        from jobd import mending  # noqa: PLC0415 - not for who only runs and looks
+        from jobd import mending  # noqa: PLC0415 - neither for who submits nor for who looks
 
         store = self.reading()
         return mending.recover(

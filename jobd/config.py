@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from jobd.errors import UsageError
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Callable, Iterable, Mapping
 
 PREFIX: Final = "JOBD_"
@@ -80,6 +81,18 @@ def count(value: Any) -> int:
     if isinstance(value, bool | float) or not (text.isascii() and text.isdigit()) or not 0 < int(text[:10]) < 10**9:
         raise UsageError(f"not a whole number from 1 up: {value!r}")
     return int(text)
+
+
+def moment(at: dt.datetime) -> int:
+    """Return a time as Unix milliseconds; one without a zone is local.
+
+    Raises:
+        UsageError: it is not a time, or out of the range of the machine's clock.
+    """
+    try:
+        return int(at.timestamp() * 1000)
+    except (AttributeError, OverflowError, OSError, ValueError):
+        raise UsageError(f"not a time: {at!r}", hint="a datetime; local unless it carries a zone") from None
 
 
 def durability(value: Any) -> str:

@@ -147,8 +147,11 @@ class Tail(logging.Handler):
         self._truncated = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep one record."""
-        self.keep(self.format(record))
+        """Keep one record; one that cannot be formatted is told on stderr, as everywhere, and fails no item."""
+        try:
+            self.keep(self.format(record))
+        except Exception:  # noqa: BLE001 - the user's arguments and their __str__
+            self.handleError(record)
 
     def keep(self, line: str) -> None:
         """Keep one line, and drop the oldest over the limit."""

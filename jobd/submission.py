@@ -13,7 +13,6 @@ from jobd.store.submission import Submission
 from jobd.tasks import SubmitOptions, tolerance
 
 if TYPE_CHECKING:
-    import datetime as dt
     from collections.abc import Iterable
 
     from jobd.store import Store
@@ -65,24 +64,12 @@ def prepare(task: str, policy: Policy | None, options: SubmitOptions) -> Submiss
         key=None if options.get("key") is None else _key("key", options["key"]),
         target=options.get("target"),
         priority=_priority(options.get("priority", 0)),
-        not_before=None if not_before is None else milliseconds(not_before),
+        not_before=None if not_before is None else config.moment(not_before),
         tolerance=tolerance(allowed) if allowed is not None else policy.tolerance if policy is not None else "0",
         policy=_own_policy(policy),
         changed=options.get("changed", "error"),
         duplicates=options.get("duplicates", "error"),
     )
-
-
-def milliseconds(at: dt.datetime) -> int:
-    """Return a time as Unix milliseconds; one without a zone is local.
-
-    Raises:
-        UsageError: it is not a time, or out of the range of the machine's clock.
-    """
-    try:
-        return int(at.timestamp() * 1000)
-    except (AttributeError, OverflowError, OSError, ValueError):
-        raise UsageError(f"not a time: {at!r}", hint="a datetime; local unless it carries a zone") from None
 
 
 def _key(what: str, value: Any) -> str:

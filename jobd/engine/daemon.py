@@ -284,7 +284,7 @@ class Daemon:
             # Other names are for other versions of the daemon.
             if request.name == "recover":
                 self._scheduler.ask(request.name)
-        requested = daemons.cancelling(self._store)
+        requested = steer.open_requests(self._store)
         if requested:
             self._dispatcher.withdraw(requested)
 
@@ -317,7 +317,7 @@ def ask(store: SqliteStore, name: str, *, check_only: bool) -> Report:
     daemons.request(store, name, now=now)
     until = clock.awake() + ANSWER_WITHIN
     while clock.awake() < until:
-        answer = daemons.answered(store, name, now)
+        answer = daemons.answered(store, name)
         if answer is not None:
             return Report.loads(answer)
         time.sleep(_MOMENT / 10)

@@ -152,14 +152,14 @@ def _same_file(descriptor: int, path: str) -> bool:
 
 def _taken(path: str) -> DaemonRunning:
     found = owner(path)
-    who = f"pid {found.pid} on {found.host}" if found else "an unknown process"
     holders = _holders(f"{path}.lock")
-    if holders and (found is None or found.pid not in holders):
+    holding = ", ".join(map(str, holders))
+    who = f"pid {found.pid} on {found.host}" if found else f"pid {holding}" if holding else "an unknown process"
+    if found and holders and found.pid not in holders:
         # Forked past the interpreter, by C code: no hook has dropped its copy of the lock.
-        left = ", ".join(map(str, holders))
         return DaemonRunning(
-            f"the lock of {path} is held by pid {left}, left behind by its last daemon ({who})",
-            hint=f"ps -p {left} shows what it is; the lock is free when it ends",
+            f"the lock of {path} is held by pid {holding}, left behind by its last daemon ({who})",
+            hint=f"ps -p {holding} shows what it is; the lock is free when it ends",
         )
     return DaemonRunning(f"another daemon owns {path} ({who})", hint="jobd watch to look, jobd submit to hand it work")
 

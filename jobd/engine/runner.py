@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import traceback
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +14,7 @@ from jobd.engine.points import reach
 from jobd.errors import Cancelled, Fail, Lost, Skip
 from jobd.states import CANCELLED, COMPLETED, FAILED, SKIPPED
 from jobd.store.attempt import save_progress, save_result
+from jobd.store.base import Transient
 from jobd.store.settle import Kind, Outcome
 
 if TYPE_CHECKING:
@@ -123,12 +125,19 @@ def _context(store: Store, attempt: Attempt) -> Context:
         line=Line(
             awake=clock.awake,
             cancelled=lambda: attempt.cancelled,
-            progress=lambda ctx, text: save_progress(
-                store, ctx.job_id, ctx.item_id, ctx.attempt, text, now=clock.now()
+            progress=lambda ctx, text: _save_progress(store, ctx, text),
+            # However long it takes: work that is done must not fail because the store cannot be written now.
+            result=lambda ctx, text: save_result(
+                store, ctx.item_id, ctx.attempt, text, now=clock.now(), patience=math.inf
             ),
-            result=lambda ctx, text: save_result(store, ctx.item_id, ctx.attempt, text, now=clock.now()),
         ),
     )
+
+
+def _save_progress(store: Store, ctx: Context, text: str) -> None:
+    # Progress is for who looks on: no item fails for want of it.
+    with contextlib.suppress(Transient):
+        save_progress(store, ctx.job_id, ctx.item_id, ctx.attempt, text, now=clock.now(), patience=0)
 
 
 def _text(error: BaseException) -> str:

@@ -6,6 +6,7 @@ now; and only where there is no proof, silence for the whole grace. Whoever call
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -13,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from jobd.maintenance.report import Change, Report
 from jobd.states import CANCELLED, COMPLETED, FAILED, QUEUED, RUNNING
 from jobd.store.ending import end_jobs
-from jobd.store.removal import dead_submissions, remove_job, request_removal
-from jobd.store.transitions import Event, Move, count_items, last_errors, record
+from jobd.store.removal import GAP_SECONDS, dead_submissions, remove_job, request_removal
+from jobd.store.transitions import OPEN, Event, Move, count_items, last_errors, record
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -49,7 +50,12 @@ _MOVES: Final = {
     (edge, target, silent): _move(edge, target, *columns, sets=sets, silent=silent)
     for silent in (False, True)
     for edge, target, columns, sets in (
-        ("recover", QUEUED, ("interruptions", "lone_deaths"), ("daemon_id=null", "available_at=0")),
+        (
+            "recover",
+            QUEUED,
+            ("interruptions", "lone_deaths"),
+            ("daemon_id=null", "available_at=0", "completed_at=null"),
+        ),
         ("abandon", FAILED, ("interruptions", "lone_deaths", "error", "completed_at"), ("error_type=null",)),
         ("cancel", CANCELLED, ("completed_at",), ()),
         ("reconcile", COMPLETED, ("completed_at",), ("error_type=null", "error=null")),
@@ -101,17 +107,22 @@ class _Running(NamedTuple):
     value: str | None
     boot: str | None
     heartbeat_at: int | None
+    completed_at: int | None
 
 
+# In the order of the small index of running items: by their id alone SQLite would pass over every item there is. A
+# result counts only for the attempt that left it; a daemon that left in order was killed by nobody.
 _RUNNING: Final = (
     "select i.id, i.job_id, i.key, i.attempt, i.daemon_id, coalesce(i.started_at, j.started_at, j.created_at),"
     " i.interruptions, i.lone_deaths, j.task,"
     " j.cancel_requested_at is not null or j.fail_requested_at is not null,"
-    " r.status, r.value, d.boot, d.heartbeat_at"
+    " r.status, r.value, case when d.stopped_at is null then d.boot end, d.heartbeat_at, i.completed_at"
     " from job_items as i join jobs as j on j.id = i.job_id"
-    " left join results as r on r.item_id = i.id left join daemons as d on d.id = i.daemon_id"
-    " where i.status = 'running' and i.id > ? and j.deleted_at is null order by i.id limit ?"
+    " left join results as r on r.item_id = i.id and r.attempt = i.attempt left join daemons as d on d.id = i.daemon_id"
+    " where i.status = 'running' and (i.job_id, i.id) > (?, ?) and j.deleted_at is null"
+    " order by i.job_id, i.id limit ?"
 )
+_ROWS_OF: Final = "select daemon_id, count(*) from job_items where status = 'running' group by daemon_id"
 
 
 class _Verdict(NamedTuple):
@@ -123,6 +134,7 @@ class _Verdict(NamedTuple):
     evidence: str
     silent: bool
     columns: tuple[Any, ...]
+    error: str | None = None
 
 
 def recover(store: Store, *, holder: Holder, rules: Rules, now: int, actor: str, check_only: bool = False) -> Report:
@@ -131,21 +143,24 @@ def recover(store: Store, *, holder: Holder, rules: Rules, now: int, actor: str,
     With ``check_only`` nothing is written and the report says what would be.
     """
     verdicts: list[_Verdict] = []
-    last = 0
-    while True:
+    last = (0, 0)
+    # Before anything is changed: in the last of several batches a daemon's one row left is not its only one.
+    rows_of = store.read(lambda connection: dict(connection.execute(_ROWS_OF).fetchall()))
+    while rows_of:
 
-        def batch(connection: Connection, last: int = last) -> tuple[list[_Running], list[_Verdict]]:
-            found = [_Running(*row) for row in connection.execute(_RUNNING, (last, _BATCH)).fetchall()]
-            judged = _judge(found, holder=holder, rules=rules, now=now)
+        def batch(connection: Connection, last: tuple[int, int] = last) -> tuple[list[_Running], list[_Verdict]]:
+            found = [_Running(*row) for row in connection.execute(_RUNNING, (*last, _BATCH)).fetchall()]
+            judged = _judge(found, rows_of, holder=holder, rules=rules, now=now)
             if not check_only:
-                _carry_out(store, connection, judged, holder=holder, rules=rules, now=now, actor=actor)
+                judged = _carry_out(store, connection, judged, holder=holder, rules=rules, now=now, actor=actor)
             return found, judged
 
         found, judged = store.read(batch) if check_only else store.write(batch)
         verdicts += judged
         if len(found) < _BATCH:
             break
-        last = found[-1].id
+        last = (found[-1].job_id, found[-1].id)
+        time.sleep(0.0 if check_only else GAP_SECONDS)
     submissions = dead_submissions(store)
     if not check_only:
         _request_removals(store, [job_id for job_id, _ in submissions], now)
@@ -160,18 +175,20 @@ def recover(store: Store, *, holder: Holder, rules: Rules, now: int, actor: str,
     return Report("recover", check_only, changes, dict(Counter(change.to_status for change in changes)))
 
 
-def _judge(found: Sequence[_Running], *, holder: Holder, rules: Rules, now: int) -> list[_Verdict]:
-    rows_of = Counter(item.daemon_id for item in found)
+def _judge(
+    found: Sequence[_Running], rows_of: Mapping[int | None, int], *, holder: Holder, rules: Rules, now: int
+) -> list[_Verdict]:
     verdicts = []
     for item in found:
         if item.result is not None:
             target = COMPLETED if item.result == COMPLETED else FAILED
-            columns = (now,) if target == COMPLETED else (now, item.value or "failed")
-            verdicts.append(_Verdict(item, "reconcile", target, "a result is stored", False, columns))
+            error = None if target == COMPLETED else item.value or "failed"
+            columns = (now,) if error is None else (now, error)
+            verdicts.append(_Verdict(item, "reconcile", target, "a result is stored", False, columns, error))
             continue
         evidence = _evidence(item, holder, rules, now)
         if evidence is not None:
-            alone = rows_of[item.daemon_id] == 1 and item.boot == rules.boot
+            alone = rows_of.get(item.daemon_id) == 1 and item.boot == rules.boot
             verdicts.append(_interrupted(item, evidence, rules, now, alone=alone))
     return verdicts
 
@@ -183,7 +200,7 @@ def _evidence(item: _Running, holder: Holder, rules: Rules, now: int) -> tuple[s
         return None
     if item.daemon_id is not None and not mine and holder.locks:
         return "its daemon is gone", False
-    if item.since >= now - rules.grace_ms:
+    if item.since >= now - rules.grace_ms or item.completed_at is not None:
         return None
     if not mine and item.heartbeat_at is not None and item.heartbeat_at >= now - rules.grace_ms:
         return None
@@ -198,9 +215,8 @@ def _interrupted(item: _Running, evidence: tuple[str, bool], rules: Rules, now: 
     deaths = item.lone_deaths + (1 if alone and not silent else 0)
     if deaths > rules.limit(item.task):
         error = f"interrupted: its daemon died {deaths} times while it ran alone"
-        return _Verdict(
-            item, "abandon", FAILED, f"alone at {deaths} deaths", silent, (interruptions, deaths, error, now)
-        )
+        columns = (interruptions, deaths, error, now)
+        return _Verdict(item, "abandon", FAILED, f"alone at {deaths} deaths", silent, columns, error)
     return _Verdict(item, "recover", QUEUED, why, silent, (interruptions, deaths))
 
 
@@ -213,15 +229,18 @@ def _carry_out(
     rules: Rules,
     now: int,
     actor: str,
-) -> None:
+) -> list[_Verdict]:
+    """Carry the verdicts out and return those whose guard held."""
     counts: dict[int, dict[str, int]] = {}
     events = []
+    carried = []
     since = now - rules.grace_ms
     for v in verdicts:
         move = _MOVES[v.edge, v.target, v.silent]
         also = (since, since, holder.daemon_id or 0) if v.silent else ()
         if move.run(store, connection, [(v.item.id, v.item.attempt, *v.columns)], also=also) != 1:
             continue
+        carried.append(v)
         change = counts.setdefault(v.item.job_id, {"running": 0})
         change["running"] -= 1
         change[v.target] = change.get(v.target, 0) + 1
@@ -230,8 +249,9 @@ def _carry_out(
         )
     record(store, connection, events)
     count_items(store, connection, counts, progress=now if counts else None)
-    last_errors(store, connection, {v.item.job_id: v.columns[-2] for v in verdicts if v.edge == "abandon"})
+    last_errors(store, connection, {v.item.job_id: v.error for v in carried if v.error is not None})
     end_jobs(store, connection, counts, now=now, actor=actor)
+    return carried
 
 
 def _request_removals(store: Store, job_ids: Sequence[int], now: int) -> None:
@@ -250,7 +270,7 @@ def _end_finished(store: Store, *, now: int, actor: str) -> None:
 
     def work(connection: Connection) -> None:
         left = connection.execute(
-            "select id from jobs where status in ('queued', 'running') and sealed_at is not null"
+            f"select id from jobs where {OPEN} and sealed_at is not null"
             " and items_total = items_completed + items_failed + items_skipped + items_cancelled"
         ).fetchall()
         if left:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, cast
 
 import schedule
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 log = logging.getLogger("jobd.maintenance")
+
+_SHORTEST: Final = 0.01
 
 
 class Scheduler:
@@ -29,7 +31,8 @@ class Scheduler:
     def every(self, seconds: float, name: str, beat: Callable[[], None]) -> None:
         """Add a beat. Its errors are logged, not raised: one failing beat must not starve the others."""
         self._beats[name] = beat
-        self._schedule.every(max(1, round(seconds))).seconds.do(self._ring, name)
+        # Declared for whole seconds, the library only adds them up.
+        self._schedule.every(cast("int", max(_SHORTEST, seconds))).seconds.do(self._ring, name)
 
     def ask(self, name: str) -> None:
         """Have one beat rung now, in the scheduler's thread."""

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 _MINE = "id = ? and attempt = ? and status = 'running'"
 
 
-def save_progress(store: Store, job_id: int, item_id: int, attempt: int, progress: str, *, now: int) -> None:
+def save_progress(
+    store: Store, job_id: int, item_id: int, attempt: int, progress: str, *, now: int, patience: float
+) -> None:
     """Keep an item's progress (JSON) and count it as progress of its job.
 
     Raises:
@@ -29,10 +31,10 @@ def save_progress(store: Store, job_id: int, item_id: int, attempt: int, progres
             raise _lost(item_id, attempt)
         connection.execute("update jobs set progress_at = ? where id = ?", (now, job_id))
 
-    store.write(work)
+    store.write(work, patience=patience)
 
 
-def save_result(store: Store, item_id: int, attempt: int, value: str, *, now: int) -> None:
+def save_result(store: Store, item_id: int, attempt: int, value: str, *, now: int, patience: float) -> None:
     """Store an attempt's result (JSON text) before its end: from here on the work counts as complete.
 
     Raises:
@@ -52,7 +54,7 @@ def save_result(store: Store, item_id: int, attempt: int, value: str, *, now: in
         if changed != 1:
             raise _lost(item_id, attempt)
 
-    store.write(work)
+    store.write(work, patience=patience)
 
 
 def _lost(item_id: int, attempt: int) -> Lost:

@@ -11,7 +11,7 @@ import enum
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from jobd.states import RUNNING
-from jobd.store.transitions import JobMove, Move, count_items, job_move, move_jobs
+from jobd.store.transitions import OPEN, JobMove, Move, count_items, job_move, move_jobs
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 # The terms of the partial index jobs_claimable, to the letter: SQLite takes the index only then.
 _CLAIMABLE: Final = (
-    "status in ('queued', 'running') and sealed_at is not null and paused_at is null"
+    f"{OPEN} and sealed_at is not null and paused_at is null"
     " and cancel_requested_at is null and fail_requested_at is null and deleted_at is null"
     " and items_total > items_running + items_waiting + items_completed + items_failed"
     " + items_skipped + items_cancelled"
 )
-_DUE_OF_JOBS: Final = f"{_CLAIMABLE.replace('status', 'jobs.status', 1)} and (not_before is null or not_before <= ?)"
+_DUE_OF_JOBS: Final = f"{_CLAIMABLE.replace('status', 'jobs.status')} and (not_before is null or not_before <= ?)"
 _JOB_COLUMNS: Final = "id, task, params, priority, created_at, status, policy"
 _ITEM_COLUMNS: Final = "i.id as id, i.job_id as job_id, i.key as key, i.payload as payload, i.attempt as attempt"
 _JOBS_AT_ONCE: Final = 500

@@ -53,11 +53,16 @@ class Request(NamedTuple):
 
 
 def request(store: Store, name: str, *, now: int) -> None:
-    """Ask the daemon to run a pass; the caller rings."""
+    """Ask the daemon to run a pass.
+
+    What an earlier run left is set aside: no comparison of times tells its answer from the one to come, for the clock
+    may have been put back in between.
+    """
     store.write(
         lambda connection: connection.execute(
             "insert into passes (name, requested_at) values (?, ?)"
-            " on conflict (name) do update set requested_at = excluded.requested_at",
+            " on conflict (name) do update set requested_at = excluded.requested_at, started_at = null,"
+            " finished_at = null, report = null",
             (name, now),
         )
     )
@@ -70,19 +75,18 @@ def requests(store: Store) -> list[Request]:
         lambda connection: [
             Request(*row)
             for row in connection.execute(
-                "select name, requested_at from passes where requested_at is not null"
-                " and requested_at > coalesce(started_at, -1)"
+                "select name, requested_at from passes where requested_at is not null and started_at is null"
             )
         ]
     )
 
 
 def begin_pass(store: Store, name: str, *, now: int) -> None:
-    """Say that a pass has begun."""
+    """Say that a pass has begun: what was asked before is answered by it, and by no earlier one."""
     store.write(
         lambda connection: connection.execute(
             "insert into passes (name, started_at) values (?, ?)"
-            " on conflict (name) do update set started_at = excluded.started_at",
+            " on conflict (name) do update set started_at = excluded.started_at, finished_at = null",
             (name, now),
         )
     )
@@ -97,28 +101,13 @@ def end_pass(store: Store, name: str, report: str, *, now: int) -> None:
     )
 
 
-def answered(store: Store, name: str, since: int) -> str | None:
-    """Return the report of a run that began at or after ``since``, as it was kept; None if there is none yet."""
+def answered(store: Store, name: str) -> str | None:
+    """Return the report of a run that began after the request, as it was kept; None if there is none yet."""
 
     def work(connection: Connection) -> str | None:
         found = connection.execute(
-            "select report from passes where name = ? and started_at >= ? and finished_at >= started_at", (name, since)
+            "select report from passes where name = ? and started_at is not null and finished_at is not null", (name,)
         ).fetchone()
         return str(found[0]) if found else None
 
     return store.read(work)
-
-
-def cancelling(store: Store) -> set[int]:
-    """Return the open jobs of which a cancel or a fail was requested."""
-    return store.read(
-        lambda connection: {
-            row[0]
-            for row in connection.execute(
-                "select id from jobs where (deleted_at is not null or sealed_at is null"
-                " or (status in ('queued', 'running')"
-                " and (cancel_requested_at is not null or fail_requested_at is not null)))"
-                " and (cancel_requested_at is not null or fail_requested_at is not null)"
-            )
-        }
-    )

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from jobd.errors import UsageError
 from jobd.states import CANCELLED, JOB_ENDS, JOB_STATUSES
+from jobd.store.transitions import OPEN
 
 if TYPE_CHECKING:
     from jobd.store.views import Runner
 
 LARGEST: Final = 2**63 - 1
-OPEN: Final = "status in ('queued', 'running')"
 
 
 class Filters(NamedTuple):

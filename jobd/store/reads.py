@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 from jobd.errors import NotFound, UsageError
 from jobd.store.around import surroundings, with_submitter
 from jobd.store.details import attempts, durations, errors, events, item, items, output
-from jobd.store.filters import BY_KEY, LARGEST, OPEN, Condition, Filters, conditions
+from jobd.store.filters import BY_KEY, LARGEST, Condition, Filters, conditions
 from jobd.store.results import latest_result, results, results_of
 from jobd.store.standing import STALL_AFTER, JobRow, Standing, parsed
+from jobd.store.transitions import OPEN
 from jobd.store.views import Counts, DaemonView, JobView, Progress
 from jobd.store.wording import sentence, warnings
 

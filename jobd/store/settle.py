@@ -123,14 +123,16 @@ def settle(store: Store, connection: Connection, outcomes: Sequence[Outcome], *,
 
 def _one_by_one(store: Store, connection: Connection, outcomes: Sequence[Outcome], *, now: int, actor: str) -> Settled:
     settled = Settled([], [], [], [], [])
-    for outcome in outcomes:
+    for reported in outcomes:
+        outcome = reported
         refusal = _write_one(store, connection, outcome, now=now, actor=actor)
         if isinstance(refusal, Permanent):
-            failed = _refused(outcome, str(refusal))
-            refusal = _write_one(store, connection, failed, now=now, actor=actor)
-            (settled.unstorable if refusal else settled.applied).append(outcome if refusal else failed)
-        elif refusal is None:
+            outcome = _refused(reported, str(refusal))
+            refusal = _write_one(store, connection, outcome, now=now, actor=actor)
+        if refusal is None:
             settled.applied.append(outcome)
+        elif isinstance(refusal, Permanent):
+            settled.unstorable.append(reported)
         elif _replayed(connection, outcome):
             settled.replayed.append(outcome)
         else:

@@ -59,12 +59,15 @@ class _Lease:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
-        _leases[id(self)] = self
+        with _leasing:
+            _leases[id(self)] = self
 
     def __del__(self) -> None:
         self.connection.close()
 
 
+# Held across a fork: a lease made between the look at all of them and the fork would be closed by the child.
+_leasing: Final = threading.RLock()
 _leases: Final[weakref.WeakValueDictionary[int, _Lease]] = weakref.WeakValueDictionary()
 
 
@@ -379,8 +382,9 @@ _forking: Final = threading.local()
 
 
 def _before_fork() -> None:
-    leases = [lease for lease in (ref() for ref in _leases.valuerefs()) if lease is not None]
+    _leasing.acquire()
     _forking.keep = []
+    leases = [lease for lease in (ref() for ref in _leases.valuerefs()) if lease is not None]
     if leases:
         import ctypes  # noqa: PLC0415 - 10 ms that only a fork pays; in its child an import might wait for ever
 
@@ -389,9 +393,11 @@ def _before_fork() -> None:
 
 def _after_fork_in_parent() -> None:
     _forking.keep = []
+    _leasing.release()
 
 
 def _after_fork() -> None:
+    _leasing.release()
     # A child never closes its parent's connections, not even when it ends: another thread may have been inside one
     # at the fork, and its lock, copied as taken, would never be free again.
     for keep_for_ever in _forking.keep:

@@ -13,7 +13,18 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from jobd.errors import Conflict, IllegalTransition, NotFound
 from jobd.states import CANCELLED, FAILED, JOB_ENDS, QUEUED, WAITING
 from jobd.store.ending import end_jobs
-from jobd.store.transitions import Answer, Event, JobMove, Move, count_items, job_move, move_jobs, note_job, record
+from jobd.store.transitions import (
+    OPEN,
+    Answer,
+    Event,
+    JobMove,
+    Move,
+    count_items,
+    job_move,
+    move_jobs,
+    note_job,
+    record,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -99,8 +110,7 @@ def request_cancel(store: Store, job_id: int, *, now: int, actor: str, reason: s
         _refuse_halves(job_id, job)
         # The guard is in the statement: where several daemons share a store, two requests may meet between the two.
         changed = connection.execute(
-            "update jobs set cancel_requested_at=? where id=? and cancel_requested_at is null"
-            " and status in ('queued', 'running')",
+            f"update jobs set cancel_requested_at=? where id=? and cancel_requested_at is null and {OPEN}",
             (now, job_id),
         ).rowcount
         if not changed:
@@ -127,9 +137,9 @@ def open_requests(store: Store) -> list[int]:
     def find(connection: Connection) -> list[int]:
         # The condition in brackets is that of the index jobs_requested, word for word: only so is it used.
         rows = connection.execute(
-            "select id from jobs where (deleted_at is not null or sealed_at is null or (status in ('queued', 'running')"
+            f"select id from jobs where (deleted_at is not null or sealed_at is null or ({OPEN}"
             " and (cancel_requested_at is not null or fail_requested_at is not null)))"
-            " and status in ('queued', 'running') and coalesce(cancel_requested_at, fail_requested_at) is not null"
+            f" and {OPEN} and coalesce(cancel_requested_at, fail_requested_at) is not null"
             " and sealed_at is not null and deleted_at is null order by id"
         ).fetchall()
         return [row[0] for row in rows]
@@ -200,9 +210,7 @@ def resume(store: Store, job_id: int, *, now: int, actor: str) -> int:
     return _requeue(store, job_id, "resume", [_REQUEUE_FAILED, _REQUEUE_CANCELLED], now=now, actor=actor)
 
 
-def _requeue(
-    store: Store, job_id: int, verb: str, moves: list[Move], *, now: int, actor: str
-) -> int:
+def _requeue(store: Store, job_id: int, verb: str, moves: list[Move], *, now: int, actor: str) -> int:
     def find(connection: Connection) -> list[tuple[Move, array[int]]]:
         _check_whole(job_id, _job(connection, job_id))
         return [(move, _ids(connection, job_id, move.sources[0])) for move in moves]

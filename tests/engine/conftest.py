@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
+from pathlib import Path
 
 import pytest
 
+import jobd
 from jobd import Jobd
 
 SECONDS = 20
@@ -55,6 +58,8 @@ class Program:
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 text=True,
+                # Wherever the test stands, the program's jobd is the test's.
+                env={**os.environ, "PYTHONPATH": str(Path(jobd.__file__).parents[1])},
             )
         self._lines = queue.SimpleQueue()
         self._pump = threading.Thread(target=self._read, daemon=True)

@@ -225,6 +225,11 @@ def test_rate_and_eta_come_from_what_was_settled_so_far(told):
     assert (job.rate_per_second, job.eta_seconds) == (0.5, 30)
 
 
+def test_an_eta_is_rounded_up_so_that_nothing_open_is_never_due_at_once(told):
+    job = told(["completed"] * 120 + ["running"], **RUN)
+    assert (job.rate_per_second, job.eta_seconds) == (2.0, 1)
+
+
 def test_the_rate_of_an_ended_job_is_that_of_its_life(told):
     job = told(["completed"] * 30, status="completed", progress_at=NOW + MINUTE, after=HOUR)
     assert (job.rate_per_second, job.eta_seconds) == (0.5, None)
