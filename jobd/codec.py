@@ -64,6 +64,15 @@ def dumps(value: object, *, what: str, limit: int = VALUE_LIMIT, advice: str = "
     return text
 
 
+def result(value: object) -> str:
+    """Return a handler's result as JSON text.
+
+    Raises:
+        NotStorable: it is not JSON, or over 1 MiB.
+    """
+    return dumps(value, what="result", advice=": save_data()")
+
+
 def _checked_int(digits: str) -> int:
     number = int(digits) if len(digits) <= len("-9223372036854775808") else _INT64
     if not -_INT64 <= number < _INT64:

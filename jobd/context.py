@@ -96,7 +96,7 @@ class Context:
             Lost: the attempt is no longer the item's.
             NotStorable: the value is not JSON, or over 1 MiB.
         """
-        self._line.result(self, codec.dumps(value, what="result"))
+        self._line.result(self, codec.result(value))
         self.saved = True
 
     def output(self) -> tuple[str, bool] | None:

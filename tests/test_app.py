@@ -463,16 +463,23 @@ def test_an_interrupt_while_it_drains_leaves_at_once(app, held, gate, monkeypatc
 
 
 def test_a_daemon_whose_file_was_replaced_leaves_and_its_block_says_why(path, echo_app):
-    app, echo = echo_app
-    echo.submit([1])
+    app, _ = echo_app
 
     def replace(daemon):
+        until_it_beats(app)
         path.rename(path.with_suffix(".moved"))
         assert daemon.join(SECONDS)
 
     with pytest.raises(StoreUnusable, match=str(path)), app.daemon() as daemon:
         replace(daemon)
     assert not path.exists()
+
+
+def until_it_beats(app):
+    """Wait until the daemon's own thread looks after the file."""
+    deadline = clock.awake() + SECONDS
+    while not app.database.execute_sql("select max(heartbeats) from daemons").fetchone()[0]:
+        assert clock.awake() < deadline
 
 
 @pytest.fixture
@@ -550,6 +557,7 @@ def test_run_raises_why_the_daemon_left_by_itself(path, echo_app):
 
     def replace():
         job.wait(SECONDS, wait_for_daemon=True)
+        until_it_beats(app)
         path.rename(path.with_suffix(".moved"))
 
     # Not the main thread, where no signal handler may be set.

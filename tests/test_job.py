@@ -240,11 +240,17 @@ def test_a_holder_of_the_lock_that_has_no_row_yet_is_waited_for(app, double, tmp
     from jobd.engine.lock import Lock, Owner
 
     job = double.submit([1])
-    lock = Lock(str(tmp_path / "jobs.db"))
+    stranger = Jobd(tmp_path / "jobs.db")
+    with stranger.daemon():
+        pass
+    # The newest row is that of a daemon that has left, and that did not know the task.
+    lock = Lock(stranger.path)
     lock.acquire(Owner(pid=4_000_000, host="here", since=1))
     with pytest.raises(TimeoutError):
         job.wait(0.01)
+    assert app.daemon_status().pid == 4_000_000
     lock.release()
+    stranger.close()
 
 
 def test_a_waiter_is_late_by_little_and_looks_rarely(double, monkeypatch):

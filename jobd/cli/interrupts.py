@@ -1,7 +1,8 @@
 """Ctrl-C and its relatives, counted instead of thrown.
 
 A KeyboardInterrupt lands between any two instructions, also in the middle of a transaction or of a line on the
-screen. While something runs that wants to end in order, signals only write a byte to a pipe that the loop waits on.
+screen. While something runs that wants to end in order, signals only count, and wake the loop through a pipe that the
+interpreter's own C handler writes to: it does so whichever thread the signal came to.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import os
 import select
 import signal
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Self
 
 if TYPE_CHECKING:
@@ -24,13 +24,14 @@ class Interrupts:
     def __init__(self) -> None:
         self.count = 0
         self._former: dict[int, Any] = {}
-        self._reader, self._writer = -1, -1
+        self._reader, self._writer, self._wakeup = -1, -1, -1
 
     def __enter__(self) -> Self:
         """Take the signals over."""
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._writer, False)
         os.set_blocking(self._reader, False)
+        self._wakeup = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         for number in _SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup means it
                 self._former[number] = signal.signal(number, self._note)
@@ -42,6 +43,7 @@ class Interrupts:
         """Give the signals back."""
         for number, former in self._former.items():
             signal.signal(number, former)
+        signal.set_wakeup_fd(self._wakeup)
         os.close(self._reader)
         os.close(self._writer)
 
@@ -52,5 +54,3 @@ class Interrupts:
 
     def _note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the shape of a signal handler
         self.count += 1
-        with suppress(OSError):  # the pipe is full of what nobody has read yet: it wakes all the same
-            os.write(self._writer, b"!")

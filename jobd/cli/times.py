@@ -9,7 +9,6 @@ import datetime as dt
 import re
 from typing import Final
 
-from jobd.config import duration
 from jobd.errors import UsageError
 
 _DAY: Final = 86_400
@@ -89,6 +88,8 @@ def moment(text: str, now: dt.datetime) -> dt.datetime:
 
 def since(text: str, now: dt.datetime) -> dt.datetime:
     """Read the beginning of a span: a duration before now, or a time."""
+    from jobd.config import duration
+
     try:
         return now - dt.timedelta(seconds=duration(text))
     except OverflowError:

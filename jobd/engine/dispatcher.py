@@ -272,6 +272,9 @@ class Dispatcher:
         return self._ahead and any(self._pace.room(task, self._executor.size, self._flying) for task in self._flying)
 
     def _turn(self, outcomes: Sequence[Outcome]) -> Turn:
+        if self._fatal is not None:
+            # It came while this thread slept: what is written now, nobody would read.
+            raise self._fatal
         began = clock.awake()
         now = clock.now()
 

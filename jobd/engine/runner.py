@@ -96,9 +96,9 @@ def _call(store: Store, attempt: Attempt) -> _Answer:
         else:
             value = task.function(payload)
         reach("handler.after")
-        return COMPLETED, codec.dumps(value, what="result"), None, None, None
+        return COMPLETED, codec.result(value), None, None, None
     except NotStorable as error:
-        return FAILED, None, None, str(error), None
+        return FAILED, None, None, _text(error), None
     except Skip as error:
         return SKIPPED, None, "Skip", _text(error), None
     except Fail as error:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from jobd.maintenance.report import Change, Report
 from jobd.states import CANCELLED, COMPLETED, FAILED, QUEUED, RUNNING
-from jobd.store.ending import end_jobs
+from jobd.store.ending import Ended, end_jobs
 from jobd.store.removal import GAP_SECONDS, dead_submissions, remove_job, request_removal
 from jobd.store.transitions import OPEN, Event, Move, count_items, last_errors, record
 
@@ -166,12 +166,12 @@ def recover(store: Store, *, holder: Holder, rules: Rules, now: int, actor: str,
         _request_removals(store, [job_id for job_id, _ in submissions], now)
         for job_id, _ in submissions:
             remove_job(store, job_id)
-        _end_finished(store, now=now, actor=actor)
     changes = [
         Change(v.item.job_id, v.item.id, v.item.key, RUNNING, v.target, v.evidence, v.item.since, v.item.attempt)
         for v in verdicts
     ]
     changes += [Change(job_id, None, None, QUEUED, "removed", "its submitter is gone") for job_id, _ in submissions]
+    changes += _end_finished(store, now=now, actor=actor, check_only=check_only)
     return Report("recover", check_only, changes, dict(Counter(change.to_status for change in changes)))
 
 
@@ -265,15 +265,16 @@ def _request_removals(store: Store, job_ids: Sequence[int], now: int) -> None:
         store.write(work)
 
 
-def _end_finished(store: Store, *, now: int, actor: str) -> None:
+def _end_finished(store: Store, *, now: int, actor: str, check_only: bool) -> list[Change]:
     """End the jobs that were left open though nothing of them is."""
 
-    def work(connection: Connection) -> None:
+    def work(connection: Connection) -> list[Ended]:
         left = connection.execute(
-            f"select id from jobs where {OPEN} and sealed_at is not null"
+            f"select id from jobs where {OPEN} and sealed_at is not null and deleted_at is null"  # noqa: S608 - our own text
             " and items_total = items_completed + items_failed + items_skipped + items_cancelled"
         ).fetchall()
-        if left:
-            end_jobs(store, connection, [row[0] for row in left], now=now, actor=actor)
+        job_ids = [row[0] for row in left]
+        return end_jobs(store, connection, job_ids, now=now, actor=actor, check_only=check_only) if job_ids else []
 
-    store.write(work)
+    ended = store.read(work) if check_only else store.write(work)
+    return [Change(job.job_id, None, None, job.before, job.status, "nothing of it is open") for job in ended]

@@ -39,15 +39,18 @@ class _Job(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """A job that ended, and how."""
+    """A job that ended: what it was before, and how."""
 
     job_id: int
+    before: str
     status: str
     message: str | None
 
 
-def end_jobs(store: Store, connection: Connection, job_ids: Iterable[int], *, now: int, actor: str) -> list[Ended]:
-    """End those of ``job_ids`` that have nothing open, and return them.
+def end_jobs(
+    store: Store, connection: Connection, job_ids: Iterable[int], *, now: int, actor: str, check_only: bool = False
+) -> list[Ended]:
+    """End those of ``job_ids`` that have nothing open, and return them; with ``check_only`` those that would end.
 
     A job whose items are still being submitted, or that is being deleted, does not end.
     """
@@ -62,9 +65,9 @@ def end_jobs(store: Store, connection: Connection, job_ids: Iterable[int], *, no
     for job in found:
         move, message = _ending(job)
         moves[move].append(JobMove(job.id, job.status, message))
-        ended.append(Ended(job.id, move.target, message))
+        ended.append(Ended(job.id, job.status, move.target, message))
     for move, jobs in moves.items():
-        if jobs:
+        if jobs and not check_only:
             move_jobs(store, connection, move, jobs, now=now, actor=actor, params=(now,))
     return ended
 
@@ -87,5 +90,5 @@ def exceeds(tolerance: str, failed: int, total: int) -> bool:
     if tolerance.endswith("%"):
         # In whole numbers: as floats 0.57 % of 10,000 items are a little less than 57 of them.
         whole, _, part = tolerance[:-1].partition(".")
-        return failed * 100 * 10 ** len(part) > int(whole + part) * total
+        return failed * int("100" + "0" * len(part)) > int(whole + part) * total
     return failed > int(tolerance)

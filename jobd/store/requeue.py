@@ -15,28 +15,12 @@ if TYPE_CHECKING:
     from jobd.store.base import Connection, Store
 
 # Nothing of the former tries is left but their number: it is the fencing token of whatever may still arrive late.
-REQUEUE: Final = Move(
-    "job_items",
-    "requeue",
-    QUEUED,
-    columns=("payload",),
-    sets=(
-        "failures=0",
-        "interruptions=0",
-        "lone_deaths=0",
-        "daemon_id=null",
-        "available_at=0",
-        "deadline_at=null",
-        "started_at=null",
-        "completed_at=null",
-        "progress=null",
-        "intent=null",
-        "external_id=null",
-        "error_type=null",
-        "error=null",
-    ),
-    exact=True,
-)
+ANEW: Final = (
+    "failures=0", "interruptions=0", "lone_deaths=0", "daemon_id=null", "available_at=0", "deadline_at=null",
+    "started_at=null", "completed_at=null", "progress=null", "intent=null", "external_id=null", "error_type=null",
+    "error=null",
+)  # fmt: skip
+REQUEUE: Final = Move("job_items", "requeue", QUEUED, columns=("payload",), sets=ANEW, exact=True)
 
 # Written where the values are: thousands of results of 1 MiB each never pass through this process.
 _EVENTS: Final = (

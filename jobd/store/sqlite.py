@@ -10,7 +10,6 @@ import os
 import sqlite3
 import stat
 import threading
-import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -18,6 +17,7 @@ import peewee
 
 from jobd.errors import NotFound, StoreUnusable
 from jobd.store.base import BUSY_TIMEOUT_MS, Connection, Permanent, Store, Transient
+from jobd.store.forking import Lease, forget_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -50,27 +50,6 @@ class Identity(NamedTuple):
     inode: int
 
 
-class _Lease:
-    """Closes a connection with its thread, whose locals hold the only reference to this.
-
-    A connection and its cache of statements refer to each other: left to itself it is closed when the collector comes
-    by, and its descriptors and its place in the log are held until then.
-    """
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self.connection = connection
-        with _leasing:
-            _leases[id(self)] = self
-
-    def __del__(self) -> None:
-        self.connection.close()
-
-
-# Held across a fork: a lease made between the look at all of them and the fork would be closed by the child.
-_leasing: Final = threading.RLock()
-_leases: Final[weakref.WeakValueDictionary[int, _Lease]] = weakref.WeakValueDictionary()
-
-
 class _Database(peewee.SqliteDatabase):
     """The stdlib driver by name: peewee takes another SQLite library where one is installed, and two SQLite libraries
     on one file in one process drop each other's locks.
@@ -99,7 +78,7 @@ class _Database(peewee.SqliteDatabase):
             "trusted_schema=off",
         ):
             connection.execute(f"pragma {pragma}")
-        self._thread.lease = _Lease(connection)
+        self._thread.lease = Lease(connection)
         return connection
 
 
@@ -116,7 +95,7 @@ class SqliteStore(Store):
         self._opened = False
         self._opening = threading.RLock()
         self._checking = False
-        _stores.add(self)
+        forget_after_fork(self)
 
     # -- opening --------------------------------------------------------------------------------------------------
 
@@ -375,38 +354,6 @@ def _names(columns: str) -> str:
 
 
 _packed: Final = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
-_stores: weakref.WeakSet[SqliteStore] = weakref.WeakSet()
-
-
-_forking: Final = threading.local()
-
-
-def _before_fork() -> None:
-    _leasing.acquire()
-    _forking.keep = []
-    leases = [lease for lease in (ref() for ref in _leases.valuerefs()) if lease is not None]
-    if leases:
-        import ctypes  # noqa: PLC0415 - 10 ms that only a fork pays; in its child an import might wait for ever
-
-        _forking.keep = [functools.partial(ctypes.pythonapi.Py_IncRef, ctypes.py_object(lease)) for lease in leases]
-
-
-def _after_fork_in_parent() -> None:
-    _forking.keep = []
-    _leasing.release()
-
-
-def _after_fork() -> None:
-    _leasing.release()
-    # A child never closes its parent's connections, not even when it ends: another thread may have been inside one
-    # at the fork, and its lock, copied as taken, would never be free again.
-    for keep_for_ever in _forking.keep:
-        keep_for_ever()
-    for store in tuple(_stores):
-        store.after_fork()
-
-
-os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork)
 
 
 def schema() -> str:

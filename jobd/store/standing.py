@@ -8,7 +8,7 @@ import json
 from typing import Any, Final, NamedTuple
 
 from jobd.states import COMPLETED, JOB_ENDS, QUEUED, RUNNING
-from jobd.store.steer import operations as legal_operations
+from jobd.store.verbs import operations as legal_operations
 from jobd.store.views import Counts, JobDaemon, Runner
 
 STALL_AFTER: Final = 3_600  # seconds

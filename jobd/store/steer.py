@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import time
 from array import array
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
-from jobd.errors import Conflict, IllegalTransition, NotFound
+from jobd.errors import Conflict
 from jobd.states import CANCELLED, FAILED, JOB_ENDS, QUEUED, WAITING
 from jobd.store.ending import end_jobs
+from jobd.store.requeue import ANEW
 from jobd.store.transitions import (
     OPEN,
     Answer,
@@ -25,6 +26,7 @@ from jobd.store.transitions import (
     note_job,
     record,
 )
+from jobd.store.verbs import Asked, asked, refusal, refuse_halves
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,54 +41,12 @@ _CANCEL_SETS: Final = ("completed_at=?", "deadline_at=null")
 _CANCEL_QUEUED: Final = Move("job_items", "cancel", CANCELLED, sets=_CANCEL_SETS, source=QUEUED)
 _CANCEL_WAITING: Final = Move("job_items", "cancel", CANCELLED, sets=_CANCEL_SETS, source=WAITING)
 
-# The attempt stays: it numbers the tries for good, and a late answer of an old one must not fit a new one.
-_REQUEUE_SETS: Final = (
-    "failures=0", "interruptions=0", "lone_deaths=0", "available_at=0", "daemon_id=null", "deadline_at=null",
-    "started_at=null", "completed_at=null", "progress=null", "error_type=null", "error=null",
-)  # fmt: skip
-_REQUEUE_FAILED: Final = Move("job_items", "requeue", QUEUED, sets=_REQUEUE_SETS, source=FAILED)
-_REQUEUE_CANCELLED: Final = Move("job_items", "requeue", QUEUED, sets=_REQUEUE_SETS, source=CANCELLED)
+_REQUEUE_FAILED: Final = Move("job_items", "requeue", QUEUED, sets=ANEW, source=FAILED)
+_REQUEUE_CANCELLED: Final = Move("job_items", "requeue", QUEUED, sets=ANEW, source=CANCELLED)
 _REOPEN: Final = job_move(
     "reopen", QUEUED, "completed_at=null", "cancel_requested_at=null", "fail_requested_at=null", "last_error=null",
     "status_message=null", "timeout_at=null", "retry_count=0",
 )  # fmt: skip
-
-
-class _Job(NamedTuple):
-    status: str
-    requested: int
-    submitting: int
-    deleting: int
-    failed: int
-    cancelled: int
-
-
-def _job(connection: Connection, job_id: int) -> _Job:
-    found = connection.execute(
-        "select status, cancel_requested_at is not null or fail_requested_at is not null, sealed_at is null,"
-        " deleted_at is not null, items_failed, items_cancelled from jobs where id=?",
-        (job_id,),
-    ).fetchone()
-    if found is None:
-        raise NotFound(f"there is no job {job_id}")
-    return _Job(*found)
-
-
-def operations(status: str, *, failed: int, cancelled: int, requested: bool) -> tuple[str, ...]:
-    """Return the verbs that a job takes now.
-
-    ``failed`` and ``cancelled`` count its items; ``requested`` says that a cancel or a fail is still being worked off.
-    """
-    if status not in JOB_ENDS:
-        if requested:
-            return ()
-        return ("cancel", *(("retry",) if failed else ()), *(("resume",) if failed or cancelled else ()))
-    return (*(("retry",) if failed else ()), *(("resume",) if failed or cancelled else ()))
-
-
-def _refusal(job_id: int, job: _Job, verb: str, why: str = "") -> IllegalTransition:
-    legal = operations(job.status, failed=job.failed, cancelled=job.cancelled, requested=bool(job.requested))
-    return IllegalTransition(f"job {job_id}{why}", verb, job.status, legal)
 
 
 # -- cancel -----------------------------------------------------------------------------------------------------------
@@ -102,12 +62,12 @@ def request_cancel(store: Store, job_id: int, *, now: int, actor: str, reason: s
     """
 
     def request(connection: Connection) -> Answer:
-        job = _job(connection, job_id)
+        job = asked(connection, job_id)
         if job.status == CANCELLED:
             return Answer.REPLAYED
         if job.status in JOB_ENDS:
-            raise _refusal(job_id, job, "cancel")
-        _refuse_halves(job_id, job)
+            raise refusal(job_id, job, "cancel")
+        refuse_halves(job_id, job)
         # The guard is in the statement: where several daemons share a store, two requests may meet between the two.
         changed = connection.execute(
             f"update jobs set cancel_requested_at=? where id=? and cancel_requested_at is null and {OPEN}",
@@ -121,14 +81,6 @@ def request_cancel(store: Store, job_id: int, *, now: int, actor: str, reason: s
     answer = store.write(request)
     store.wake()
     return answer
-
-
-def _refuse_halves(job_id: int, job: _Job) -> None:
-    """Raise Conflict for a job that is not whole: its submitter, or whoever deletes it, has the last word."""
-    if job.submitting:
-        raise Conflict(f"job {job_id} is still being submitted", hint="again when its submitter is through")
-    if job.deleting:
-        raise Conflict(f"job {job_id} is being deleted")
 
 
 def open_requests(store: Store) -> list[int]:
@@ -172,7 +124,7 @@ def work_off(store: Store, job_id: int, *, now: int, actor: str, progress: Calla
 def _cancel_batch(
     store: Store, connection: Connection, job_id: int, source: str, move: Move, *, now: int, actor: str
 ) -> int:
-    job = _job(connection, job_id)
+    job = asked(connection, job_id)
     if job.status in JOB_ENDS or not job.requested or job.submitting or job.deleting:
         return 0
     # The sign keeps the planner on the small index of waiting items: by the job it would pass over all its items.
@@ -212,7 +164,7 @@ def resume(store: Store, job_id: int, *, now: int, actor: str) -> int:
 
 def _requeue(store: Store, job_id: int, verb: str, moves: list[Move], *, now: int, actor: str) -> int:
     def find(connection: Connection) -> list[tuple[Move, array[int]]]:
-        _check_whole(job_id, _job(connection, job_id))
+        _check_whole(job_id, asked(connection, job_id))
         return [(move, _ids(connection, job_id, move.sources[0])) for move in moves]
 
     # Found once and outside the write lock: items that fail again while this runs are not taken a second time, and a
@@ -230,13 +182,13 @@ def _requeue(store: Store, job_id: int, verb: str, moves: list[Move], *, now: in
             time.sleep(GAP_SECONDS)
     if not count:
         found = "no failed items" if verb == "retry" else "no failed or cancelled items"
-        raise _refusal(job_id, store.read(lambda connection: _job(connection, job_id)), verb, f" with {found}")
+        raise refusal(job_id, store.read(lambda connection: asked(connection, job_id)), verb, f" with {found}")
     store.wake()
     return count
 
 
-def _check_whole(job_id: int, job: _Job) -> None:
-    _refuse_halves(job_id, job)
+def _check_whole(job_id: int, job: Asked) -> None:
+    refuse_halves(job_id, job)
     if job.requested and job.status not in JOB_ENDS:
         raise Conflict(f"job {job_id} is still being cancelled", hint=f"jobd wait {job_id}, then again")
 
@@ -257,7 +209,7 @@ def _batches(ids: array[int]) -> Iterator[array[int]]:
 def _requeue_batch(
     store: Store, connection: Connection, job_id: int, move: Move, ids: array[int], *, now: int, actor: str, begun: bool
 ) -> int:
-    job = _job(connection, job_id)
+    job = asked(connection, job_id)
     _check_whole(job_id, job)
     if begun and job.status == CANCELLED:
         raise Conflict(f"job {job_id} was cancelled meanwhile")

@@ -74,9 +74,9 @@ LINES: Final = (
     Line("clients-p99", "clients", "  one submission by such a process, 99th percentile", "ms", (at_most(250),)),
     Line("clients-errors", "clients", "  errors they saw", "errors", (at_most(0),)),
     Line("clients-writes", "clients", "  submissions by all of them meanwhile", RATE),
-    Line("here-p50", "here", "submit to the handler's first line, idle, same process: median", "ms", (at_most(0.6),)),
+    Line("here-p50", "here", "from submit to the handler, idle, same process: median", "ms", (at_most(0.6),)),
     Line("here-p99", "here", "  99th percentile", "ms", (at_most(1.5),)),
-    Line("there-p50", "there", "submit to the handler's first line, idle, two processes: median", "ms", (at_most(0.9),)),
+    Line("there-p50", "there", "from submit to the handler, idle, two processes: median", "ms", (at_most(0.9),)),
     Line("there-p99", "there", "  99th percentile", "ms", (at_most(2),)),
     Line(
         "short", "short", "2,000 items of 5 ms on 16 threads, against the ideal", "× ideal",

@@ -27,13 +27,23 @@ class Scale(NamedTuple):
     restart: int = 100_000
     idle: float = 10.5
     starts: int = 9
+    clients: int = 8
     repeats: int = 3
 
 
 SCALES: Final = {
     "full": Scale(),
     "quick": Scale(
-        many=300, singles=40, latencies=10, short=64, rows=6_000, restart=1_500, idle=0.3, starts=1, repeats=1
+        many=300,
+        singles=40,
+        latencies=10,
+        short=64,
+        rows=6_000,
+        restart=1_500,
+        idle=0.3,
+        starts=1,
+        clients=2,
+        repeats=1,
     ),
 }
 

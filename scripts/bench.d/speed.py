@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 WORKERS: Final = 4
 _OPEN: Final = "select exists (select 1 from jobs where status in ('queued', 'running') and id <= ?)"
+_ENDED: Final = "select count(*) from jobs where status = 'completed' and completed_at is not null"
 # The poller takes the interpreter's lock from those it watches: rarely enough not to weigh, often enough to be exact.
 _LOOK: Final = 0.002
 _PATIENCE: Final = 120.0
@@ -47,6 +48,11 @@ def until_ended(app: Jobd, last: int) -> None:
         if time.monotonic() > until:
             raise TimeoutError(f"jobs are open after {_PATIENCE:.0f} s")
         time.sleep(_LOOK)
+
+
+def ended(app: Jobd) -> int:
+    """Return how many jobs have completed."""
+    return int(app.store.read(lambda connection: connection.execute(_ENDED).fetchone()[0]))
 
 
 def submit(folder: Path, scale: Scale) -> dict[str, float]:
@@ -81,17 +87,18 @@ def drain(folder: Path, scale: Scale) -> dict[str, float]:
             app.submit("nothing", texts(5)).wait()
             job = app.submit("nothing", texts(scale.many))
             items.append(scale.many / timed(lambda: until_ended(app, job.id)))  # noqa: B023 - called in this turn
-        jobs.append(scale.many / drain_jobs(fresh(folder / f"jobs{turn}.db"), scale.many))
+        jobs.append(_drain_jobs(fresh(folder / f"jobs{turn}.db"), scale.many))
     return {"drain-items": median(items), "drain-jobs": median(jobs)}
 
 
-def drain_jobs(app: Jobd, count: int) -> float:
-    """Return how long jobs of one item take that were there before the daemon, its start included."""
+def _drain_jobs(app: Jobd, count: int) -> float:
+    """Return the pace of jobs of one item that were there before the daemon, from when that runs."""
     submit_one_by_one(app, count)
-    began = time.perf_counter()
     with app.daemon(workers=WORKERS):
+        began = time.perf_counter()
+        left = count - ended(app)
         until_ended(app, count)
-        return time.perf_counter() - began
+        return left / (time.perf_counter() - began)
 
 
 def short(folder: Path, scale: Scale) -> dict[str, float]:

@@ -135,7 +135,7 @@ def run_tests(copy: Path, tests: tuple[str, ...]) -> str | None:
         return f"{begun[-1]} did not end within {PATIENCE:.0f} s"
     if process.returncode == 0:
         return None
-    failed = re.search(r"^(?:FAILED|ERROR) (\S+)", output, flags=re.MULTILINE)
+    failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", output, flags=re.MULTILINE)
     if failed is None:
         raise SystemExit(f"pytest left with {process.returncode} and named no test:\n{output}")
     return failed[1]

@@ -13,16 +13,15 @@ from jobd.errors import NotFound, UsageError
 @pytest.fixture
 def session(tmp_path, monkeypatch):
     """A session on a file of its own, in an empty folder; what it imports is forgotten afterwards."""
-    modules, path = dict(sys.modules), list(sys.path)
+    path = list(sys.path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("JOBD_DB", raising=False)
     made = Session()
     made.db = str(tmp_path / "jobs.db")
     yield made
     sys.path[:] = path
-    for name in set(sys.modules) - set(modules):
-        if not name.startswith("jobd"):
-            del sys.modules[name]
+    for name in ("program", "neighbour", "_json_file"):
+        sys.modules.pop(name, None)
 
 
 @pytest.fixture

@@ -16,6 +16,8 @@ from jobd import DaemonRunning, Jobd, StoreUnusable
 from jobd.engine import lock
 from jobd.engine.lock import Lock, Owner, owner, probe
 
+# Of Python 3.12: the test's process has threads of its own; the child only does what is tested.
+FORKS = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 ME = Owner(os.getpid(), "here", 1_795_305_600_000)
 
 HOLDER = """
@@ -191,6 +193,7 @@ def test_where_a_child_escaped_the_hook_the_refusal_names_the_child_not_the_dead
     assert str(child) in refused.value.hint
 
 
+@FORKS
 def test_a_forked_child_neither_holds_nor_frees_its_parents_lock(claim, path):
     claim.acquire(ME)
     child = os.fork()

@@ -49,7 +49,7 @@ PROGRAM = """
         points.arm(place, count)
     work.submit(range(2_000), key="kills")
     with app.daemon(workers=4):
-        job = app.job("=kills").wait(timeout=100)
+        job = app.job("=kills").wait(timeout=40)
     print(job.status)
 """
 

@@ -57,11 +57,10 @@ def leave(store, rows, job_id, *, task="work", value='{"n": 1}'):
 @pytest.mark.usefixtures("size")
 def test_items_come_in_the_order_of_submission_page_by_page(store, rows):
     job_id = interleaved(rows, ["queued", "completed"] * 3)
-    found, after = [], None
-    while page := reads.items(store, job_id, limit=4, after=after):
-        found += [item.id for item in page]
-        after = found[-1]
-    assert found == rows.ids(job_id)
+    first = [item.id for item in reads.items(store, job_id, limit=4)]
+    second = [item.id for item in reads.items(store, job_id, limit=4, after=first[-1])]
+    assert first + second == rows.ids(job_id)
+    assert reads.items(store, job_id, after=second[-1]) == []
 
 
 @pytest.mark.usefixtures("size")
@@ -207,7 +206,8 @@ def test_the_results_of_a_task_that_is_rare_among_the_newest_are_found(store, ro
     job_id = rows.job(["completed"] * 3, status="completed", task="rare")
     ids = leave(store, rows, job_id, task="rare")
     leave(store, rows, rows.job(["completed"] * 2_001, status="completed"))
-    assert [result.item_id for result in reads.results_of(store, "rare", limit=2)] == ids[:0:-1]
+    ids += leave(store, rows, rows.job(["completed"], status="completed", task="rare"), task="rare")
+    assert [result.item_id for result in reads.results_of(store, "rare", limit=3)] == ids[:0:-1]
 
 
 def test_no_result_of_a_key_is_not_found(store):

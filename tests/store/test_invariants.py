@@ -131,6 +131,7 @@ BROKEN = {
     "job_events": [
         "update job_events set name = 'complete' where name='start' and job_id=1",
         "update job_events set from_status = 'failed' where name='start' and job_id=1",
+        "delete from job_events where name='reopen'; update jobs set version = version - 1 where id=2",
         "update job_events set name = 'start' where name='submit' and job_id=1",
         "update job_events set to_status = null where name='submit' and job_id=1",
     ],

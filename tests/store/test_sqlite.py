@@ -424,37 +424,42 @@ def test_a_forked_child_writes_through_a_connection_of_its_own(tmp_path):
     assert in_child(FORKED, tmp_path / "jobs.db") == ["before child parent", "ok"]
 
 
-FORKED_AMID_WRITES = """
-    import os, sys, threading, signal
+FORKED_AMID_A_QUERY = """
+    import os, select, signal, sqlite3, sys, threading
     from jobd.store.sqlite import SqliteStore
     store = SqliteStore(sys.argv[1])
-    store.open()
-    slow = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 20000) select sum(i) from n"
-    stop = threading.Event()
-    def busy():
-        while not stop.is_set():
-            store.read(lambda c: c.execute(slow).fetchone())
-    threads = [threading.Thread(target=busy) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    ended = 0
-    for number in range(12):
-        child = os.fork()
-        if child == 0:
-            signal.alarm(20)
-            sys.exit(0)
-        if os.waitpid(child, 0)[1]:
-            break
-        ended += 1
-    stop.set()
-    for thread in threads:
-        thread.join()
-    print(ended)
+    inside = threading.Event()
+    for_ever = "with recursive n(i) as (select inside() union all select i + 1 from n) select max(i) from n"
+
+    def ask():
+        connection = store.connection()
+        connection.create_function("inside", 0, lambda: inside.set() or 1)
+        connections.append(connection)
+        try:
+            connection.execute(for_ever).fetchone()
+        except sqlite3.OperationalError as error:
+            print(error)
+
+    connections = []
+    thread = threading.Thread(target=ask)
+    thread.start()
+    inside.wait(20)
+    living, end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        sys.exit(0)
+    os.close(end)
+    ended, _, _ = select.select([living], [], [], 20)
+    if not ended:
+        os.kill(child, signal.SIGKILL)
+    print(os.waitpid(child, 0)[1])
+    connections[0].interrupt()
+    thread.join()
 """
 
 
-def test_a_child_forked_while_other_threads_are_inside_the_database_can_end(tmp_path):
-    assert in_child(FORKED_AMID_WRITES, tmp_path / "jobs.db") == ["12"]
+def test_a_child_forked_while_another_thread_is_inside_the_database_can_end(tmp_path):
+    assert in_child(FORKED_AMID_A_QUERY, tmp_path / "jobs.db") == ["0", "interrupted"]
 
 
 def test_a_child_forked_during_a_write_does_not_inherit_the_mutex(tmp_path):

@@ -1,0 +1,64 @@
+"""The bench measures every line; how much of what it says on a busy machine is another question."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCH = Path(__file__).parents[2] / "scripts/bench.d"
+# huey belongs to the bench's own environment; without it the other lines are measured all the same.
+PEERS = importlib.util.find_spec("huey") is not None
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    """The bench's own modules, which are no package."""
+    monkeypatch.syspath_prepend(str(BENCH))
+    names = {path.stem for path in BENCH.glob("*.py")}
+    yield importlib.import_module
+    for name in names & set(sys.modules):
+        del sys.modules[name]
+
+
+def run(*words):
+    return subprocess.run([sys.executable, str(BENCH / "run.py"), *words], capture_output=True, text=True, check=False)
+
+
+def test_a_quick_run_measures_every_line(bench):
+    ran = run("--quick", "--json")
+    result = json.loads(ran.stdout)
+    assert set(result["failed"]) == (set() if PEERS else {"peers"}), ran.stderr
+    assert ran.returncode == int(not PEERS)
+    assert [line["id"] for line in result["lines"]] == [line.id for line in bench("lines").LINES]
+    measured = {line["id"] for line in result["lines"] if line["median"] is not None}
+    assert {line.id for line in bench("lines").LINES} - measured == (
+        set() if PEERS else {"huey-submit", "huey-drain", "huey-short"}
+    )
+
+
+def test_a_ratio_is_of_one_round_and_both_bounds_must_hold(bench):
+    lines, figures = bench("lines"), bench("figures")
+    line = lines.Line("a", "g", "title", "/s", (lines.at_least(10), lines.at_least(2, "b")))
+    rounds = [{"a": 10, "b": 1}, {"a": 20, "b": 20}, {"a": 30, "b": 15}]
+    found = figures.judged(rounds, line)
+    assert (found["median"], found["min"], found["max"]) == (20, 10, 30)
+    assert found["ratios"]["b"] == {"median": 2, "min": 1, "max": 10}
+    assert found["target"] == "≥ 10/s and ≥ 2 × b"
+    assert found["met"] is True
+    assert figures.judged([{"a": 9, "b": 1}], line)["met"] is False
+    assert figures.judged([{"a": 30, "b": 30}], line)["met"] is False
+    assert figures.judged([{"a": 30}], line)["met"] is None
+
+
+def test_a_line_brings_those_that_its_ratios_need(bench):
+    assert {line.id for line in bench("lines").chosen(["clients-pace"])} == {
+        "clients-pace", "drain-jobs", "huey-drain", "L3",
+    }  # fmt: skip
+
+
+def test_an_unknown_line_and_a_partial_result_are_refused():
+    assert "no line begins with" in run("--only", "nothing-like-it").stderr
+    assert "--write is for all lines" in run("--quick", "--write").stderr
