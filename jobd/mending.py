@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from jobd import process
-from jobd.engine import lock, rescue
+from jobd.engine import lock, recovery
 from jobd.errors import DaemonRunning
 from jobd.maintenance.doctor import Doctor, examine
-from jobd.maintenance.recover import Holder, Rules
+from jobd.maintenance.recover import Holder
 from jobd.maintenance.recover import recover as recover_pass
-from jobd.store import removal, steer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,6 +19,9 @@ if TYPE_CHECKING:
     from jobd.maintenance.report import Report
     from jobd.store import SqliteStore
     from jobd.tasks import Task
+
+
+_MOMENT: Final = 0.1
 
 
 def recover(  # noqa: PLR0913 - the store, the rules and the time
@@ -42,29 +44,19 @@ def recover(  # noqa: PLR0913 - the store, the rules and the time
     claim = lock.Lock(store.path)
     me = process.myself()
     try:
-        claim.acquire(lock.Owner(me.pid, me.host, now))
+        # A daemon that lives holds it; only another mending gives it back in a moment.
+        claim.acquire(lock.Owner(me.pid, me.host, now), patience=_MOMENT)
     except DaemonRunning:
         from jobd.engine.daemon import ask  # noqa: PLC0415 - only where a daemon lives
 
         return ask(store, "recover", check_only=check_only)
     try:
-        if not check_only:
-            rescue.settle_kept(store, now=now, actor=actor)
-        limits = {name: task.policy.max_interruptions for name, task in tasks.items()}
-        rules = Rules(boot=me.boot, grace_ms=int(settings.grace * 1000), max_interruptions=limits)
-        report = recover_pass(store, holder=Holder(), rules=rules, now=now, actor=actor, check_only=check_only)
-        if not check_only:
-            _finish_requests(store, now=now, actor=actor)
-        return report
+        if check_only:
+            limits = recovery.rules(tasks, settings)
+            return recover_pass(store, holder=Holder(), rules=limits, now=now, actor=actor, check_only=True)
+        return recovery.bring_in_order(store, tasks, settings, holder=Holder(), now=now, actor=actor)
     finally:
         claim.release()
-
-
-def _finish_requests(store: SqliteStore, *, now: int, actor: str) -> None:
-    for job_id in steer.open_requests(store):
-        steer.work_off(store, job_id, now=now, actor=actor)
-    for job_id in removal.open_removals(store):
-        removal.remove_job(store, job_id)
 
 
 def doctor(store: SqliteStore, *, now: int) -> Doctor:

@@ -14,6 +14,7 @@ from jobd import clock, process
 from jobd.engine import rescue
 from jobd.engine.dispatcher import Dispatcher
 from jobd.engine.lock import Lock, Owner
+from jobd.engine.recovery import bring_in_order
 from jobd.engine.runner import run
 from jobd.engine.sparingly import Sparingly
 from jobd.engine.threads import Threads
@@ -24,7 +25,7 @@ from jobd.filesystem import NETWORK, file_system
 from jobd.maintenance.recover import Holder, Rules, recover
 from jobd.maintenance.report import Report
 from jobd.maintenance.scheduler import Scheduler
-from jobd.store import daemons, removal, steer
+from jobd.store import daemons, steer
 from jobd.store.base import Transient
 
 if TYPE_CHECKING:
@@ -116,6 +117,8 @@ class Daemon:
         )
         undo.callback(self._dispatcher.close)
         self._recover()
+        # From here on a thread of this process has the log open: SQLite itself neither removes nor replaces it.
+        self._log = self._store.identity("-wal")
         self._beats()
         self._bell, self._store.wake = self._store.wake, self._wake.ring
         self._maintenance = threading.Thread(target=self._maintain, name="jobd-maintenance", daemon=True)
@@ -196,9 +199,6 @@ class Daemon:
 
     def _maintain(self) -> None:
         try:
-            # From its first read this thread has the log open, so that SQLite itself neither removes nor replaces it.
-            daemons.requests(self._store)
-            self._log = self._store.identity("-wal")
             self._scheduler.run()
         finally:
             self._store.close()
@@ -242,41 +242,17 @@ class Daemon:
         now = clock.now()
         try:
             daemons.begin_pass(self._store, "recover", now=now)
-            rescue.settle_kept(self._store, now=now, actor=self._actor)
-            known = frozenset(self._dispatcher.registry)
-            report = recover(
-                self._store,
-                holder=Holder(self.id, known),
-                rules=Rules(
-                    boot=process.boot(),
-                    grace_ms=int(self._settings.grace * 1000),
-                    max_interruptions={name: task.policy.max_interruptions for name, task in self._tasks.items()},
-                ),
-                now=now,
-                actor=self._actor,
-            )
-            self._finish_requests(now)
+            holder = Holder(self.id, frozenset(self._dispatcher.registry))
+            report = bring_in_order(self._store, self._tasks, self._settings, holder=holder, now=now, actor=self._actor)
             daemons.end_pass(self._store, "recover", report.dumps(), now=clock.now())
         except Transient as error:
             self._put_off("recover has to wait", error)
             return
         for change in report.changes:
-            log.info(
-                "job %s %s: %s -> %s (%s)",
-                change.job_id,
-                change.key,
-                change.from_status,
-                change.to_status,
-                change.evidence,
-            )
+            moved = (change.from_status, change.to_status, change.evidence)
+            log.info("job %d item %s: %s -> %s (%s)", change.job_id, change.key, *moved)
         self._dispatcher.solitude.anybody = True
         self._wake.ring()
-
-    def _finish_requests(self, now: int) -> None:
-        for job_id in steer.open_requests(self._store):
-            steer.work_off(self._store, job_id, now=now, actor=self._actor)
-        for job_id in removal.open_removals(self._store):
-            removal.remove_job(self._store, job_id)
 
     def _attend(self) -> None:
         """Somebody rang: look for requests that are not items."""

@@ -49,7 +49,7 @@ def settle_kept(store: SqliteStore, *, now: int, actor: str) -> int:
     """
     path = Path(f"{store.path}.rescue")
     with _file:
-        return _settle_file(store, path, now=now, actor=actor) if path.exists() else 0
+        return _settle_file(store, path, now=now, actor=actor) if path.is_file() else 0
 
 
 def _settle_file(store: SqliteStore, path: Path, *, now: int, actor: str) -> int:

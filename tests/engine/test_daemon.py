@@ -111,7 +111,7 @@ def test_a_start_that_fails_leaves_nothing_behind(app, path, monkeypatch, until)
         raise StoreUnusable("recover: the file is damaged")
 
     bell = app.store.wake
-    monkeypatch.setattr(engine, "recover", fails)
+    monkeypatch.setattr(engine, "bring_in_order", fails)
     with pytest.raises(StoreUnusable, match="damaged"), app.daemon():
         pytest.fail("it cannot start")
     until(lambda: not jobd_threads())

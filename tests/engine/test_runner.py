@@ -95,7 +95,7 @@ def test_a_clock_that_goes_back_makes_no_attempt_end_before_it_began(attempt, st
         (SystemExit(), ("failed", None, "SystemExit", "SystemExit")),
         (KeyboardInterrupt(), ("failed", None, "KeyboardInterrupt", "KeyboardInterrupt")),
         (GeneratorExit("odd"), ("failed", None, "GeneratorExit", "odd")),
-        (BaseExceptionGroup("two", [ValueError("a"), SystemExit()]), ("failed", None, "BaseExceptionGroup", "two (2 sub-exceptions)")),
+        (ExceptionGroup("two", [ValueError("a")]), ("failed", None, "ExceptionGroup", "two (1 sub-exception)")),
         (MemoryError(), ("failed", None, "MemoryError", "MemoryError")),
         (OSError(28, "No space left on device"), ("failed", None, "OSError", "[Errno 28] No space left on device")),
     ],
@@ -196,7 +196,7 @@ def test_the_traceback_is_kept_from_the_handler_on(outcome):
     assert cut is False
     assert "in handler" in text
     assert text.endswith("ValueError: no")
-    assert "runner.py" not in text
+    assert runner.__file__ not in text
 
 
 @pytest.mark.parametrize("error", [Fail("no"), Skip("no"), Cancelled("no"), Lost("no")], ids=repr)
