@@ -104,7 +104,6 @@ class Dispatcher:
         """Claim no more, and leave when nothing runs or after ``drain`` seconds. Call again to shorten it."""
         # Here and not in the loop, which may be about to claim.
         self.accepting = False
-        self.accepting = False
         until = clock.awake() + drain
         self._stop_at = until if self._stop_at is None else min(until, self._stop_at)
         self._wake.ring()

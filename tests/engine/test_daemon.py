@@ -313,13 +313,13 @@ def test_recover_asked_from_another_process_is_answered_with_its_report(app, pro
 def test_an_answer_is_that_to_this_request_wherever_the_clock_went(app, monkeypatch, jump):
     """The clock is put back or forward between two requests: no report of an earlier run passes for the answer."""
     reports = iter(["first", "second"])
-    real = engine.recover
+    real = engine.bring_in_order
 
     def numbered(*arguments, **how):
         return real(*arguments, **how).__class__(next(reports, "later"), check_only=False)
 
     with app.daemon():
-        monkeypatch.setattr(engine, "recover", numbered)
+        monkeypatch.setattr(engine, "bring_in_order", numbered)
         assert engine.ask(app.store, "recover", check_only=False).name == "first"
         now = clock.now
         monkeypatch.setattr(engine.clock, "now", lambda: now() + jump)
