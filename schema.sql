@@ -52,19 +52,19 @@ create table jobs (
   constraint jobs_key_length check (key is null or length(key) between 1 and 4096),
   constraint jobs_key_unique_in_task unique (task, key)
 );
+-- "completed_at is null" stands for an open job in every condition: a start and a counter do not touch that column, so
+-- they leave these indexes alone.
 -- Jobs with something left to claim, in the order in which their turn comes.
 create index jobs_claimable on jobs (priority desc, id)
-  where (status = 'queued' or status = 'running') and sealed_at is not null and paused_at is null
+  where completed_at is null and sealed_at is not null and paused_at is null
     and cancel_requested_at is null and fail_requested_at is null and deleted_at is null
     and items_total > items_running + items_waiting + items_completed + items_failed + items_skipped + items_cancelled;
-create index jobs_open on jobs (id) where (status = 'queued' or status = 'running');
+create index jobs_open on jobs (id) where completed_at is null;
 create index jobs_requested on jobs (id)
   where deleted_at is not null or sealed_at is null
-    or ((status = 'queued' or status = 'running') and (cancel_requested_at is not null or fail_requested_at is not null));
-create index jobs_failed on jobs (id) where status = 'failed';
-create index jobs_ended on jobs (status, completed_at) where completed_at is not null;
-create index jobs_not_before on jobs (not_before)
-  where not_before is not null and status = 'queued';
+    or (completed_at is null and (cancel_requested_at is not null or fail_requested_at is not null));
+create index jobs_ended on jobs (status, id) where completed_at is not null;
+create index jobs_not_before on jobs (not_before) where not_before is not null and completed_at is null;
 
 -- The details: one row for each element of a job.
 create table job_items (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Unpack, overload
 
@@ -115,6 +114,8 @@ class Jobd:
         """Return the open store, its file created where there is none."""
         store = self._located()
         if self._db is None:
+            from pathlib import Path  # noqa: PLC0415 - who only looks does not pay for it
+
             Path(store.path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         store.open()
         return store

@@ -9,8 +9,6 @@ import os
 import re
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
-from difflib import get_close_matches
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from jobd.errors import UsageError
@@ -18,6 +16,7 @@ from jobd.errors import UsageError
 if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
 
 PREFIX: Final = "JOBD_"
 DATABASE: Final = "JOBD_DB"
@@ -197,6 +196,8 @@ def refuse_unknown(what: str, given: Iterable[str], known: Iterable[str]) -> Non
     """Raise UsageError for the first name that is not known, with those that look like it."""
     names = list(known)
     for name in sorted(set(given) - set(names)):
+        from difflib import get_close_matches  # noqa: PLC0415 - only who mistypes pays for it
+
         close = get_close_matches(name, names, cutoff=0.7)
         hint = f"did you mean {' or '.join(close)}?" if close else f"known are: {', '.join(names) or 'none'}"
         raise UsageError(f"unknown {what} {name!r}", hint=hint)
@@ -209,7 +210,9 @@ def database_path(environment: Mapping[str, str] | None = None) -> str | None:
 
 def user_database() -> Path:
     """Return the path of the database in the user's data folder; neither needs to exist."""
-    import platformdirs  # noqa: PLC0415 - who names a database does not pay for it
+    from pathlib import Path  # noqa: PLC0415 - who names a database pays for neither
+
+    import platformdirs  # noqa: PLC0415 - as above
 
     return Path(platformdirs.user_data_dir("jobd", appauthor=False)) / "jobs.db"
 

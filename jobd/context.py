@@ -159,7 +159,8 @@ class Tail(logging.Handler):
         self._truncated = self._truncated or cut
         self._lines.append(text)
         self._size += len(text) + 1
-        while self._size > OUTPUT_LIMIT:
+        # The line break behind the last one is not kept: a line that fills the tail alone stays.
+        while self._size > OUTPUT_LIMIT + 1:
             self._size -= len(self._lines.popleft()) + 1
             self._truncated = True
 

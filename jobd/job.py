@@ -246,3 +246,11 @@ class Job:
     def durations(self) -> tuple[int, int] | None:
         """Return the median and the 95th percentile of how long its items took, in ms; None where none has ended."""
         return figures.durations(self._app.reading(), self.id)
+
+    def attempts(self) -> dict[int, int]:
+        """Return how many of its items are at which attempt, from the second on; it passes over all of them."""
+        return reads.attempts(self._app.reading(), self.id)
+
+    def strip(self, cells: int) -> list[str]:
+        """Return the worst status in each of ``cells`` stretches of its items; none where that would take long."""
+        return reads.strip(self._app.reading(), self.id, cells)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
 import platform
-from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 # Two readings of one process's start differ by rounding; a pid is not reused within this time.
 START_TOLERANCE_MS = 2_000
+# Text: who only looks does not pay for pathlib.
+_BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 
 
 class Process(NamedTuple):
@@ -56,9 +58,8 @@ def host() -> str:
 @functools.cache
 def boot() -> str:
     """Return what tells this boot of the machine from every other."""
-    linux = Path("/proc/sys/kernel/random/boot_id")
-    if linux.exists():
-        return linux.read_text(encoding="ascii").strip()
+    with contextlib.suppress(FileNotFoundError), open(_BOOT_ID, encoding="ascii") as linux:  # noqa: PTH123 - see above
+        return linux.read().strip()
     import psutil  # noqa: PLC0415 - only where the kernel has no boot id
 
     return str(int(psutil.boot_time()))

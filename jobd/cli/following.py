@@ -9,12 +9,14 @@ from jobd import clock
 from jobd.cli import jobview, panel
 from jobd.cli.live import Silence
 from jobd.cli.text import escape
-from jobd.errors import DaemonRunning
+from jobd.errors import DaemonRunning, NotFound
 from jobd.states import JOB_ENDS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
+    from jobd.app import Jobd
     from jobd.cli.interrupts import Interrupts
     from jobd.cli.live import View
     from jobd.cli.session import Session
@@ -27,6 +29,8 @@ RUNS_ELSEWHERE: Final = "Ctrl-C leaves the watch, not the job."
 DRAINING: Final = "Finishing what runs; Ctrl-C again stops at once."
 _PROBE: Final = 1.0
 _SHORTEST: Final = 0.01
+_LOOKED_AT: Final = 100
+_NAMED: Final = 3
 
 
 @dataclass(slots=True)
@@ -106,19 +110,11 @@ class Following:
                     daemon.stop(drain=False)
 
     def _handed_over(self) -> list[Job]:
-        app, now = self.session.app, clock.now()
-        return [
-            job
-            for status in jobview.OPEN
-            for job in app.jobs(status=status, limit=100)
-            if job.id > self.job.id
-            and job.task in app.tasks
-            and (job.not_before or 0) <= now
-            and job.health != "paused"
-        ]
+        return [job for job in runnable(self.session.app) if job.id > self.job.id]
 
     def _take_over(self) -> bool | None:
         """Become the daemon of the job; None where somebody else was quicker."""
+        others = runnable(self.session.app)
         try:
             hold = daemon_here(self.session, self.workers)
             daemon = hold.__enter__()
@@ -127,6 +123,7 @@ class Following:
         self.took_over = True
         with _Entered(hold):
             self.session.say(f"the daemon is gone: job {self.job.id} goes on in this process")
+            say_also_running(self.session, self.job, others)
             self.view.foot(RUNS_HERE)
             ended = self.run(daemon)
             if ended:
@@ -150,6 +147,28 @@ class _Entered:
 def daemon_here(session: Session, workers: int | None) -> AbstractContextManager[Daemon]:
     """Return the context in which this process is the daemon."""
     return session.app.daemon(workers=workers)
+
+
+def runnable(app: Jobd) -> list[Job]:
+    """Return the open jobs that a daemon with the tasks of ``app`` runs, oldest first."""
+    try:
+        found = [job for status in jobview.OPEN for job in app.jobs(status=status, limit=_LOOKED_AT)]
+    except NotFound:  # no file yet
+        return []
+    now = clock.now()
+    mine = [job for job in found if job.task in app.tasks and (job.not_before or 0) <= now]
+    return sorted((job for job in mine if job.health not in {"paused", "submitting"}), key=lambda job: job.id)
+
+
+def say_also_running(session: Session, job: Job, others: Sequence[Job]) -> None:
+    """Say which jobs the daemon of this process takes besides ``job``, as they were found before it started."""
+    older = [other for other in others if other.id < job.id]
+    for other in older[:_NAMED]:
+        session.say(
+            f"also running, until job {job.id} ends: job {other.id} {escape(other.task)}, {other.counts.open:,} to do"
+        )
+    if len(older) > _NAMED:
+        session.say(f"  and {len(older) - _NAMED} more: {session.line('list')}")
 
 
 def finish(session: Session, job: Job, target: str | None, *, ended: bool) -> int:

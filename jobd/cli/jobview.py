@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any, Final
 
 from jobd.cli import times
@@ -10,7 +11,7 @@ from jobd.cli.text import cut, escape, pad, width
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from jobd.cli.screen import Screen
 
@@ -28,6 +29,15 @@ GLYPHS: Final = {
     "cancelled": ("⊘", "yellow"),
 }
 OPEN: Final = ("queued", "running")
+_CELLS: Final = {
+    "completed": "█",
+    "skipped": "↷",
+    "failed": "✗",
+    "cancelled": "⊘",
+    "waiting": "⧖",
+    "running": "▶",
+    "queued": "░",
+}
 
 
 def mark(status: str) -> str:
@@ -111,29 +121,33 @@ def list_rows(jobs: Iterable[Record], columns: int) -> tuple[list[str], list[lis
     return header, rows
 
 
-def strip(job: Record, columns: int, screen: Screen) -> str:
-    """Return the job's items as one bar, each status with its share; what exists shows, however few."""
+def strip_columns(screen: Screen) -> int:
+    """Return how many cells the strip of a page has."""
+    return min(screen.columns - 4, 72)
+
+
+def strip(statuses: Iterable[str], screen: Screen) -> str:
+    """Return the items of a job in their order, as the worst status of each stretch."""
+    return "".join(
+        screen.paint(_CELLS[name] * len(list(cells)), GLYPHS[name][1] or "dim")
+        for name, cells in itertools.groupby(statuses)
+    )
+
+
+def shares(job: Record, columns: int) -> list[str]:
+    """Return a status for each cell: not where its items are but how many; what exists shows, however few."""
     counts = job["counts"]
     if not counts["total"]:
-        return ""
-    cells = {
-        "completed": "█",
-        "skipped": "↷",
-        "failed": "✗",
-        "cancelled": "⊘",
-        "waiting": "⧖",
-        "running": "▶",
-        "queued": "░",
-    }
-    shares = {name: counts[name] * columns / counts["total"] for name in cells}
+        return []
+    shares = {name: counts[name] * columns / counts["total"] for name in _CELLS}
     lengths = {name: max(1, int(share)) if share else 0 for name, share in shares.items()}
     while sum(lengths.values()) > columns:
         lengths[max(lengths, key=lambda name: lengths[name])] -= 1
-    for name in sorted(cells, key=lambda name: shares[name] - lengths[name], reverse=True)[
+    for name in sorted(_CELLS, key=lambda name: shares[name] - lengths[name], reverse=True)[
         : columns - sum(lengths.values())
     ]:
         lengths[name] += 1
-    return "".join(screen.paint(cells[name] * lengths[name], GLYPHS[name][1] or "dim") for name in cells)
+    return [name for name in _CELLS for _ in range(lengths[name])]
 
 
 def counted(job: Record, screen: Screen, *, always: Sequence[str] = ("completed", "failed")) -> str:
@@ -147,16 +161,40 @@ def counted(job: Record, screen: Screen, *, always: Sequence[str] = ("completed"
     return "   ".join(parts)
 
 
+def tried(attempts: Mapping[int, int]) -> str:
+    """Return how many items took more than one attempt; after three such counts the rest as one."""
+    first = sorted(attempts)[:3]
+    parts = [f"{_ordinal(attempt)} {attempts[attempt]:,}" for attempt in first]
+    rest = sum(attempts.values()) - sum(attempts[attempt] for attempt in first)
+    return "attempts " + ", ".join([*parts, f"more {rest:,}"] if rest else parts)
+
+
+def _ordinal(number: int) -> str:
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number:,}{'th' if number % 100 in {11, 12, 13} else ending}"
+
+
 def show(
-    job: Record, events: list[Record], errors: list[Record], screen: Screen, *, now: dt.datetime, command: Command
+    job: Record,
+    events: list[Record],
+    errors: list[Record],
+    screen: Screen,
+    *,
+    now: dt.datetime,
+    command: Command,
+    statuses: Sequence[str] = (),
+    attempts: Mapping[int, int] | None = None,
 ) -> list[str]:
-    """Return the page of one job."""
+    """Return the page of one job; without ``statuses`` of its stretches the strip shows shares."""
     columns = min(screen.columns, 120)
     name = f"job {job['id']}  {escape(job['task'])}" + (f"  ={escape(job['key'])}" if job["key"] else "")
     lines = [_headline(name, job, screen, columns), *wrapped(_when(job, now), columns)]
     lines += [f"  {line}" for line in trouble(job, screen, command)]
     if job["counts"]["total"]:
-        lines += ["  " + strip(job, min(columns - 4, 72), screen), "  " + counted(job, screen)]
+        lines += ["  " + strip(statuses or shares(job, strip_columns(screen)), screen), "  " + counted(job, screen)]
+        if attempts:
+            together = f"{lines[-1]}   {tried(attempts)}"
+            lines[-1:] = [together] if screen.fit(together) == together else [lines[-1], f"  {tried(attempts)}"]
     else:
         lines.append("  no items")
     if job["last_error"] and not errors:

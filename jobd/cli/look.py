@@ -64,6 +64,8 @@ EVENT_FIELDS: Final = [
     "count",
 ]
 _SHOWN_EVENTS: Final = 4
+# Of more items nobody counts the attempts: that passes over all of them, 20 ms for these.
+_ATTEMPTS_OF: Final = 100_000
 
 
 def now() -> dt.datetime:
@@ -132,7 +134,18 @@ def show(session: Session, id_: str, *, as_json: bool) -> int:
     def page(screen: Screen) -> None:
         errors = [group.json() for group in job.errors()] if record["counts"]["failed"] else []
         events = [event.json() for event in job.events(limit=_SHOWN_EVENTS)]
-        for line in jobview.show(record, events, errors, screen, now=now(), command=session.line):
+        few = record["counts"]["total"] <= _ATTEMPTS_OF
+        lines = jobview.show(
+            record,
+            events,
+            errors,
+            screen,
+            now=now(),
+            command=session.line,
+            statuses=job.strip(jobview.strip_columns(screen)),
+            attempts=job.attempts() if few else None,
+        )
+        for line in lines:
             screen.write(line)
 
     output.one(record, page, JOB_FIELDS)

@@ -90,13 +90,14 @@ class _Run:
         Raises:
             _Outrun: another daemon took the lock first.
         """
-        before = self._before()
+        before, others = self._before(), following.runnable(self.session.app)
         with ExitStack() as stack:
             try:
                 daemon = stack.enter_context(following.daemon_here(self.session, self.workers))
             except DaemonRunning:
                 raise _Outrun from None
             job = self._job(before)
+            following.say_also_running(self.session, job, others)
             interrupts = stack.enter_context(Interrupts())
             view = self._view(self.workers or self.session.app.settings.workers, following.RUNS_HERE)
             follow = following.Following(self.session, job, view, interrupts, self.workers)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shlex
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -83,6 +82,8 @@ class Session:
 
         A daemon needs a program to know any task: where none was named, a name stands for it.
         """
+        import shlex
+
         program = "./program.py" if words.startswith("start") else None
         given = {"--db": self.db, "--app": self.app_name or program}
         options = " ".join(f"{name} {shlex.quote(value)}" for name, value in given.items() if value)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from jobd.config import Settings
     from jobd.store.settle import Outcome
-    from jobd.store.sqlite import SqliteStore
+    from jobd.store.sqlite import Identity, SqliteStore
     from jobd.tasks import Task
 
 log = logging.getLogger("jobd.daemon")
@@ -66,6 +66,7 @@ class Daemon:
         self._stopping = False
         self._started_at = 0
         self._identity = store.identity()
+        self._wal_identity: Identity | None = None
         self._trouble = Sparingly(log)
 
     # -- its life -------------------------------------------------------------------------------------------------
@@ -117,8 +118,6 @@ class Daemon:
         )
         undo.callback(self._dispatcher.close)
         self._recover()
-        # From here on a thread of this process has the log open: SQLite itself neither removes nor replaces it.
-        self._log = self._store.identity("-wal")
         self._beats()
         self._bell, self._store.wake = self._store.wake, self._wake.ring
         self._maintenance = threading.Thread(target=self._maintain, name="jobd-maintenance", daemon=True)
@@ -161,8 +160,9 @@ class Daemon:
         try:
             self._dispatcher.run()
         except JobdError as error:
-            self.failure = error
-            log.error("the daemon leaves: %s", error)  # noqa: TRY400 - a finding about the file, no traceback
+            # A file that is gone shows in many ways; this is the one that says what happened.
+            self.failure = (isinstance(error, StoreUnusable) and self._lost()) or error
+            log.error("the daemon leaves: %s", self.failure)  # noqa: TRY400 - a finding about the file, no traceback
         except BaseException as error:
             log.exception("the dispatcher failed")
             self.failure = JobdError(f"the dispatcher failed: {type(error).__name__}: {error}", hint="please report it")
@@ -199,15 +199,24 @@ class Daemon:
 
     def _maintain(self) -> None:
         try:
+            self._open_log()
             self._scheduler.run()
         finally:
             self._store.close()
 
+    def _open_log(self) -> None:
+        # From its first read on this thread has the log open: whoever else closes, SQLite does not remove it.
+        try:
+            daemons.requests(self._store)
+            self._wal_identity = self._store.identity("-wal")
+        except Transient as error:
+            self._put_off("the log could not be opened", error)
+        except JobdError as error:
+            self._dispatcher.fail(error)
+
     def _heartbeat(self) -> None:
         if lost := self._lost():
-            self._dispatcher.fail(
-                StoreUnusable(f"{lost} was removed or replaced under the daemon", hint="jobd restore BACKUP")
-            )
+            self._dispatcher.fail(lost)
             return
         state: dict[str, Any] = {}
         if self._dispatcher.degraded:
@@ -221,13 +230,17 @@ class Daemon:
         except StoreUnusable as error:
             self._dispatcher.fail(error)
 
-    def _lost(self) -> str | None:
-        """Return which of its files is not the one any more that it has open: what it writes there nobody reads."""
+    def _lost(self) -> StoreUnusable | None:
+        """Say which of its files is not the one any more that it has open: what it writes there nobody reads."""
         if self._store.identity() != self._identity:
-            return self._store.path
-        if self._store.identity("-wal") != self._log:
-            return f"{self._store.path}-wal"
-        return None if self._lock.intact() else self._lock.path
+            lost = self._store.path
+        elif self._wal_identity is not None and self._store.identity("-wal") != self._wal_identity:
+            lost = f"{self._store.path}-wal"
+        elif not self._lock.intact():
+            lost = self._lock.path
+        else:
+            return None
+        return StoreUnusable(f"{lost} was removed or replaced under the daemon", hint="jobd restore BACKUP")
 
     def _put_off(self, what: str, error: Transient) -> None:
         # A degraded dispatcher has said why already, and of two lines a minute one is for the end of it.

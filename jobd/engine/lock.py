@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import glob
 import json
 import os
 import time
@@ -166,6 +165,8 @@ def _taken(path: str) -> DaemonRunning:
 
 def _holders(path: str) -> list[int]:
     """Return who has the lock's file open, by Linux's table of processes; none where there is no such table."""
+    import glob  # noqa: PLC0415 - only who is refused pays for it
+
     found = set()
     for link in glob.iglob("/proc/[0-9]*/fd/*"):  # noqa: PTH207 - thousands of links: no object for each
         with contextlib.suppress(OSError):

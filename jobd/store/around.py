@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from jobd.process import Process, alive
 from jobd.states import JOB_ENDS
-from jobd.store.standing import Around, Holding, Parent, restarted, run_began
+from jobd.store.standing import SHORTEST_SPAN, Around, Holding, Parent, restarted, run_began
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,20 +76,25 @@ _RECENT: Final = (
     "select count(*), max(completed_at) - min(completed_at) from (select completed_at from job_items"
     " where +job_id = ? and id < ? and id > ? and completed_at >= ? order by id desc limit ?)"
 )
-_SAMPLE: Final = 256
-_WINDOW: Final = 4 * _SAMPLE
+# The quicker the items, the more of them it takes to fill a second.
+_SAMPLES: Final = (256, 1_024, 4_096, 16_384, 65_536)
 
 
 def _pace(connection: Connection, job_id: int, since: int) -> float | None:
-    """Return the items a second that this run settled lately; None where too few show it."""
+    """Return the items a second that this run settled lately; None where they do not fill a second."""
     first = connection.execute(
         "select id from job_items where job_id=? and status='queued' order by available_at, id limit 1", (job_id,)
     ).fetchone()
     if first is None:
         return None
-    params = (job_id, first[0], first[0] - _WINDOW, since, _SAMPLE)
-    count, took = connection.execute(_RECENT, params).fetchone()
-    return round((count - 1) * 1000 / took, 3) if count > 1 and took else None
+    for sample in _SAMPLES:
+        params = (job_id, first[0], first[0] - 4 * sample, since, sample)
+        count, took = connection.execute(_RECENT, params).fetchone()
+        if took is not None and took >= SHORTEST_SPAN:
+            return round((count - 1) * 1000 / took, 3)
+        if count < sample:
+            break
+    return None
 
 
 def with_submitter(row: JobRow, around: Around) -> Around:

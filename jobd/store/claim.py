@@ -8,6 +8,7 @@ an item that was interrupted once (``CAREFUL``) only into a free slot; one that 
 from __future__ import annotations
 
 import enum
+import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from jobd.states import RUNNING
@@ -25,7 +26,9 @@ _CLAIMABLE: Final = (
     " and items_total > items_running + items_waiting + items_completed + items_failed"
     " + items_skipped + items_cancelled"
 )
-_DUE_OF_JOBS: Final = f"{_CLAIMABLE.replace('status', 'jobs.status')} and (not_before is null or not_before <= ?)"
+_DUE_OF_JOBS: Final = (
+    re.sub("(status|completed_at)", r"jobs.\1", _CLAIMABLE) + " and (not_before is null or not_before <= ?)"
+)
 _JOB_COLUMNS: Final = "id, task, params, priority, created_at, status, policy"
 _ITEM_COLUMNS: Final = "i.id as id, i.job_id as job_id, i.key as key, i.payload as payload, i.attempt as attempt"
 _JOBS_AT_ONCE: Final = 500
@@ -269,6 +272,7 @@ def next_due(connection: Connection, now: int) -> int | None:
         (now,),
     ).fetchone()[0]
     job = connection.execute(
-        "select min(not_before) from jobs where not_before is not null and status = 'queued' and not_before > ?", (now,)
+        "select min(not_before) from jobs where not_before is not null and completed_at is null and not_before > ?",
+        (now,),
     ).fetchone()[0]
     return min((due for due in (item, job) if due is not None), default=None)

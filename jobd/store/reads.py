@@ -14,6 +14,7 @@ from jobd.store.details import attempts, durations, errors, events, item, items,
 from jobd.store.filters import BY_KEY, LARGEST, Condition, Filters, conditions
 from jobd.store.results import latest_result, results, results_of
 from jobd.store.standing import STALL_AFTER, JobRow, Standing, parsed
+from jobd.store.strip import strip
 from jobd.store.transitions import OPEN
 from jobd.store.views import Counts, DaemonView, JobView, Progress
 from jobd.store.wording import sentence, warnings
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "attempts", "daemon", "durations", "errors", "events", "find_job", "in_progress", "item", "items", "job", "jobs",
-    "latest_result", "output", "progress", "results", "results_of",
+    "latest_result", "output", "progress", "results", "results_of", "strip",
 ]  # fmt: skip
 
 _COLUMNS: Final = ", ".join(JobRow._fields)
@@ -152,7 +153,7 @@ def find_job(store: Store, name: str) -> int:
     elif name == "@last":
         text = "select max(id) from jobs"
     elif name == "@failed":
-        text = "select max(id) from jobs where status='failed'"
+        text = "select max(id) from jobs where status='failed' and completed_at is not null"
     elif name.startswith("=") and len(name) > 1:
         text, params = f"{BY_KEY} order by jobs.id", (name[1:],)
     else:

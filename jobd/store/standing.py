@@ -12,6 +12,8 @@ from jobd.store.verbs import operations as legal_operations
 from jobd.store.views import Counts, JobDaemon, Runner
 
 STALL_AFTER: Final = 3_600  # seconds
+# Two items of one commit are no pace: what was settled within less says nothing of what comes. In milliseconds.
+SHORTEST_SPAN: Final = 1_000
 
 
 class JobRow(NamedTuple):
@@ -192,7 +194,10 @@ class Standing(NamedTuple):
 
     @property
     def rate(self) -> float | None:
-        """Settled items a second: of this run where it is one of several, else of the whole job."""
+        """Settled items a second: of this run where it is one of several, else of the whole job.
+
+        None for a run of less than a second, unless it is all there will be.
+        """
         row = self.row
         if self.around.pace is not None:
             return self.around.pace
@@ -200,7 +205,7 @@ class Standing(NamedTuple):
             return None
         # While it runs the clock goes on without it, so that a job which hangs slows down to the eye.
         until = self.now if row.status == RUNNING and self.runner.alive else row.progress_at
-        if until is None or until <= row.started_at:
+        if until is None or until - row.started_at < (SHORTEST_SPAN if self.open else 1):
             return None
         return round(row.counts.settled * 1000 / (until - row.started_at), 3)
 

@@ -89,7 +89,7 @@ def open_requests(store: Store) -> list[int]:
     def find(connection: Connection) -> list[int]:
         # The condition in brackets is that of the index jobs_requested, word for word: only so is it used.
         rows = connection.execute(
-            f"select id from jobs where (deleted_at is not null or sealed_at is null or ({OPEN}"
+            f"select id from jobs where (deleted_at is not null or sealed_at is null or (completed_at is null"
             " and (cancel_requested_at is not null or fail_requested_at is not null)))"
             f" and {OPEN} and coalesce(cancel_requested_at, fail_requested_at) is not null"
             " and sealed_at is not null and deleted_at is null order by id"

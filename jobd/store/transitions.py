@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from jobd.store.base import Connection, Store
 
 
-# To the letter as in schema.sql: SQLite takes a partial index only for the very terms of its condition. A chain of OR,
-# because an IN list is built anew for every row that such an index judges.
-OPEN: Final = "(status = 'queued' or status = 'running')"
+# Both terms are true of the same jobs. The first is the condition of the partial indexes, the second is what counts.
+OPEN: Final = "completed_at is null and (status = 'queued' or status = 'running')"
 
 
 class Answer(enum.Enum):
@@ -158,7 +157,7 @@ class JobMove(NamedTuple):
 
 def job_move(edge: str, target: str, *sets: str) -> Move:
     """Return the Move of a job edge; ``sets`` follow the two that every job transition makes."""
-    return Move("jobs", edge, target, sets=("status_updated_at=?", "version=version+1", *sets), exact=True)
+    return Move("jobs", edge, target, sets=("status_updated_at=?", "version=version+1", *sets), also="jobs.status = ?")
 
 
 def move_jobs(
@@ -176,17 +175,18 @@ def move_jobs(
     Raises:
         IllegalTransition: one of them is not what the caller said.
     """
-    count = move.run(store, connection, [(job.job_id, job.source) for job in jobs], (now, *params))
-    if count != len(jobs):
-        raise _uneven(connection, move, jobs)
-    record(
-        store,
-        connection,
-        [
-            Event(job.job_id, None, move.edge.name, job.source, move.target, now, actor, message=job.message)
-            for job in jobs
-        ],
-    )
+    # Jobs that move alike are one statement with their ids alone: of one-item jobs that is the whole batch.
+    alike: dict[tuple[str, str | None], list[tuple[int]]] = {}
+    for job in jobs:
+        alike.setdefault((job.source, job.message), []).append((job.job_id,))
+    for (source, message), ids in alike.items():
+        if move.run(store, connection, ids, (now, *params), (source,)) != len(ids):
+            raise _uneven(connection, move, jobs)
+        connection.execute(
+            "insert into job_events (job_id, name, from_status, to_status, at, actor, message)"
+            f" select id, ?, ?, ?, ?, ?, ? from {store.rows('id')} as m",
+            (move.edge.name, source, move.target, now, actor, message, store.pack(ids)),
+        )
 
 
 def _uneven(connection: Connection, move: Move, jobs: Sequence[JobMove]) -> IllegalTransition:
@@ -242,7 +242,7 @@ def note_job(
 
 
 _COUNTERS: Final = ("running", "waiting", "completed", "failed", "skipped", "cancelled")
-_COUNT_SETS: Final = ", ".join(f"items_{name} = items_{name} + m.{name}" for name in _COUNTERS)
+_COUNT_SETS: Final = ", ".join(f"items_{name} = items_{name} + ?" for name in _COUNTERS)
 
 
 def count_items(
@@ -253,12 +253,14 @@ def count_items(
     ``deltas`` maps a job's id to what is added for each item status; ``queued`` is what remains and is not kept.
     ``progress`` is the time of a settlement; None where nothing was settled.
     """
-    rows = [(job_id, *(change.get(name, 0) for name in _COUNTERS)) for job_id, change in deltas.items()]
-    if rows:
+    alike: dict[tuple[int, ...], list[tuple[int]]] = {}
+    for job_id, change in deltas.items():
+        alike.setdefault(tuple(change.get(name, 0) for name in _COUNTERS), []).append((job_id,))
+    for added, ids in alike.items():
         connection.execute(
             f"update jobs set {_COUNT_SETS}, progress_at = coalesce(?, progress_at)"
-            f" from {store.rows('id', *_COUNTERS)} as m where jobs.id = m.id",
-            (progress, store.pack(rows)),
+            f" where id in (select id from {store.rows('id')} as m)",
+            (*added, progress, store.pack(ids)),
         )
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Rounds = "Sequence[Mapping[str, float]]"
 
-_PACKAGES: Final = ("jobd-embedded", "peewee", "huey", "click", "rich", "psutil")
+_PACKAGES: Final = ("jobd-embedded", "peewee", "huey", "click", "psutil")
 _RIGHT: Final = "---:"
 
 

@@ -14,6 +14,7 @@ from jobd import DaemonRunning, Jobd, StoreBusy, StoreUnusable, clock, process
 from jobd.engine import daemon as engine
 from jobd.engine.lock import Lock, Owner, probe
 from jobd.store import daemons
+from jobd.store.base import Transient
 
 SECONDS = 20
 
@@ -88,6 +89,35 @@ def test_each_start_has_a_row_of_its_own(app, rows):
         with app.daemon() as daemon:
             assert daemon.id == number
     assert rows.one("select count(*) from daemons where stopped_at is not null") == 2
+
+
+def test_a_heart_that_finds_the_file_unusable_ends_the_daemon(make_app, monkeypatch):
+    def damaged(*_, **__):
+        raise StoreUnusable("the file is damaged")
+
+    def leave():
+        with make_app(heartbeat=0.02).daemon() as daemon:
+            monkeypatch.setattr(daemons, "beat", damaged)
+            assert daemon.join(SECONDS)
+
+    with pytest.raises(StoreUnusable, match="damaged"):
+        leave()
+
+
+def test_beats_go_on_after_a_first_look_that_had_to_wait(make_app, monkeypatch, until):
+    real, calls = daemons.requests, []
+
+    def first_fails(store):
+        calls.append(threading.current_thread().name)
+        if calls.count("jobd-maintenance") == 1 and calls[-1] == "jobd-maintenance":
+            raise Transient("I/O error", reason="I/O error", waited=0)
+        return real(store)
+
+    monkeypatch.setattr(daemons, "requests", first_fails)
+    app = make_app(heartbeat=0.02)
+    with app.daemon():
+        until(lambda: app.database.execute_sql("select heartbeats from daemons").fetchone()[0] > 1)
+    assert "jobd-maintenance" in calls
 
 
 # -- in the program of somebody else ----------------------------------------------------------------------------------

@@ -178,7 +178,7 @@ def test_filters_narrow_each_other(rows, page):
     ({"status": "running", "task": "work"}, "jobs_open"),
     ({"stalled": True}, "jobs_open"),
     ({"orphaned": True}, "jobs_open"),
-    ({"status": "failed"}, "jobs_failed"),
+    ({"status": "failed"}, "jobs_ended"),
     ({"status": "cancelled"}, "jobs_ended"),
     ({"key": "k", "task": "work"}, "sqlite_autoindex_jobs_1"),
 ])  # fmt: skip
