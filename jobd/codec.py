@@ -48,6 +48,8 @@ def dumps(value: object, *, what: str, limit: int = VALUE_LIMIT, advice: str = "
     Raises:
         NotStorable: with a sentence that begins with ``what``.
     """
+    if value is None:
+        return "null"
     try:
         text = encode_basestring(value) if type(value) is str else _encode(value)
         size = len(text) if text.isascii() else len(text.encode())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from jobd.cli import ids, jobview, times
+from jobd.cli import ids, jobview, signs, times
 from jobd.cli.look import now
 from jobd.cli.output import Output, dump, shape_options
 from jobd.cli.screen import Cell
@@ -82,7 +82,7 @@ def _item_row(record: Record) -> list[Cell]:
     return [
         Cell(f"#{record['id']}", right=True),
         Cell(cut(escape(record["key"]), _KEY)),
-        Cell(jobview.mark(record["status"]), jobview.GLYPHS[record["status"]][1]),
+        Cell(signs.mark(record["status"]), signs.GLYPHS[record["status"]][1]),
         Cell(str(record["attempt"] or "-"), right=True),
         Cell(times.length(record["duration_ms"]), right=True),
         Cell(jobview.error_text(record)),
@@ -102,11 +102,11 @@ def item(session: Session, id_: str, *, as_json: bool) -> int:
     whole = {**record, "payload": found.payload, "result": result.json() if result is not None else None}
 
     def page(screen: Screen) -> None:
-        words = jobview.mark(record["status"])
+        words = signs.mark(record["status"])
         screen.write(
             screen.paint(f"item {job.id}:{escape(record['key'])}", "bold")
             + f"  {escape(job.task)}  "
-            + screen.paint(words, jobview.GLYPHS[record["status"]][1]),
+            + screen.paint(words, signs.GLYPHS[record["status"]][1]),
         )
         present = now()
         said = [f"#{record['id']} ({times.zone(present)})", f"attempt {record['attempt']}"]

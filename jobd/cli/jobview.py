@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING, Any, Final
 
-from jobd.cli import times
+from jobd.cli import signs, times
 from jobd.cli.screen import Cell, bar
+from jobd.cli.signs import GLYPHS, mark
 from jobd.cli.text import cut, escape, pad, width
 
 if TYPE_CHECKING:
@@ -19,30 +19,7 @@ if TYPE_CHECKING:
     # Makes a line to type out of a verb and its arguments: `errors 7` becomes `jobd --db x errors 7`.
     Command = Callable[[str], str]
 
-GLYPHS: Final = {
-    "queued": ("·", ""),
-    "running": ("▶", "cyan"),
-    "waiting": ("⧖", "blue"),
-    "completed": ("✔", "green"),
-    "failed": ("✗", "red"),
-    "skipped": ("↷", "dim"),
-    "cancelled": ("⊘", "yellow"),
-}
 OPEN: Final = ("queued", "running")
-_CELLS: Final = {
-    "completed": "█",
-    "skipped": "↷",
-    "failed": "✗",
-    "cancelled": "⊘",
-    "waiting": "⧖",
-    "running": "▶",
-    "queued": "░",
-}
-
-
-def mark(status: str) -> str:
-    """Return the glyph and the word of a status."""
-    return f"{GLYPHS[status][0]} {status}"
 
 
 def alive(job: Record) -> bool:
@@ -121,35 +98,6 @@ def list_rows(jobs: Iterable[Record], columns: int) -> tuple[list[str], list[lis
     return header, rows
 
 
-def strip_columns(screen: Screen) -> int:
-    """Return how many cells the strip of a page has."""
-    return min(screen.columns - 4, 72)
-
-
-def strip(statuses: Iterable[str], screen: Screen) -> str:
-    """Return the items of a job in their order, as the worst status of each stretch."""
-    return "".join(
-        screen.paint(_CELLS[name] * len(list(cells)), GLYPHS[name][1] or "dim")
-        for name, cells in itertools.groupby(statuses)
-    )
-
-
-def shares(job: Record, columns: int) -> list[str]:
-    """Return a status for each cell: not where its items are but how many; what exists shows, however few."""
-    counts = job["counts"]
-    if not counts["total"]:
-        return []
-    shares = {name: counts[name] * columns / counts["total"] for name in _CELLS}
-    lengths = {name: max(1, int(share)) if share else 0 for name, share in shares.items()}
-    while sum(lengths.values()) > columns:
-        lengths[max(lengths, key=lambda name: lengths[name])] -= 1
-    for name in sorted(_CELLS, key=lambda name: shares[name] - lengths[name], reverse=True)[
-        : columns - sum(lengths.values())
-    ]:
-        lengths[name] += 1
-    return [name for name in _CELLS for _ in range(lengths[name])]
-
-
 def counted(job: Record, screen: Screen, *, always: Sequence[str] = ("completed", "failed")) -> str:
     """Return the counts as glyph, word and number; of what is zero only ``always`` is said."""
     counts = job["counts"]
@@ -191,7 +139,10 @@ def show(
     lines = [_headline(name, job, screen, columns), *wrapped(_when(job, now), columns)]
     lines += [f"  {line}" for line in trouble(job, screen, command)]
     if job["counts"]["total"]:
-        lines += ["  " + strip(statuses or shares(job, strip_columns(screen)), screen), "  " + counted(job, screen)]
+        lines += [
+            "  " + signs.strip(statuses or signs.shares(job["counts"], signs.strip_columns(screen)), screen),
+            "  " + counted(job, screen),
+        ]
         if attempts:
             together = f"{lines[-1]}   {tried(attempts)}"
             lines[-1:] = [together] if screen.fit(together) == together else [lines[-1], f"  {tried(attempts)}"]

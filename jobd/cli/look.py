@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from jobd import clock
-from jobd.cli import ids, jobview, times
+from jobd.cli import ids, jobview, signs, times
 from jobd.cli.output import Output, shape_options
 from jobd.cli.screen import Cell
 from jobd.cli.text import cut, escape
@@ -142,7 +142,7 @@ def show(session: Session, id_: str, *, as_json: bool) -> int:
             screen,
             now=now(),
             command=session.line,
-            statuses=job.strip(jobview.strip_columns(screen)),
+            statuses=job.strip(signs.strip_columns(screen)),
             attempts=job.attempts() if few else None,
         )
         for line in lines:
@@ -171,7 +171,7 @@ def history(session: Session, id_: str, *, items: bool, as_json: bool, as_jsonl:
                     Cell(times.short(event["at"], present)),
                     Cell(escape(event["name"])),
                     Cell(event["from_status"] or "-"),
-                    Cell(event["to_status"] or "-", jobview.GLYPHS.get(event["to_status"], ("", ""))[1]),
+                    Cell(event["to_status"] or "-", signs.GLYPHS.get(event["to_status"], ("", ""))[1]),
                     Cell(escape(event["actor"] or "-")),
                     Cell(cut(_whose(event), 32)),
                     Cell(escape(event["message"] or "")),

@@ -196,6 +196,7 @@ class Daemon:
         self._scheduler.every(self._settings.heartbeat, "heartbeat", self._heartbeat)
         self._scheduler.every(self._settings.recover_every, "recover", self._recover)
         self._scheduler.every(self._settings.checkpoint_every, "checkpoint", self._checkpoint)
+        self._scheduler.on_demand("answer", self._answer)
 
     def _maintain(self) -> None:
         try:
@@ -267,12 +268,19 @@ class Daemon:
         self._dispatcher.solitude.anybody = True
         self._wake.ring()
 
+    def _asked(self) -> bool:
+        # Other names are for other versions of the daemon.
+        return any(request.name == "recover" for request in daemons.requests(self._store))
+
+    def _answer(self) -> None:
+        # Asked again here: a second run would answer the same request, and its report would miss what the first did.
+        if self._asked():
+            self._recover()
+
     def _attend(self) -> None:
         """Somebody rang: look for requests that are not items."""
-        for request in daemons.requests(self._store):
-            # Other names are for other versions of the daemon.
-            if request.name == "recover":
-                self._scheduler.ask(request.name)
+        if self._asked():
+            self._scheduler.ask("answer")
         requested = steer.open_requests(self._store)
         if requested:
             self._dispatcher.withdraw(requested)

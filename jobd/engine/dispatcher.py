@@ -11,14 +11,12 @@ import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jobd import clock
-from jobd.engine.pace import Pace
+from jobd.engine.claims import Claims
 from jobd.engine.points import reach
 from jobd.engine.runner import Attempt
-from jobd.engine.solitude import ALONE_FOR, Solitude
 from jobd.engine.sparingly import Sparingly
 from jobd.states import COMPLETED, FAILED
 from jobd.store.base import Transient
-from jobd.store.claim import Claimed, Lane, Turns, any_interrupted, claim, next_due, queued_alone
 from jobd.store.settle import RELEASED, STOPPED, Outcome, Settled, settle
 
 if TYPE_CHECKING:
@@ -28,6 +26,7 @@ if TYPE_CHECKING:
     from jobd.engine.wake import Wake
     from jobd.errors import JobdError
     from jobd.store.base import Connection
+    from jobd.store.claim import Claimed
     from jobd.store.sqlite import SqliteStore
     from jobd.tasks import Task
 
@@ -81,17 +80,12 @@ class Dispatcher:
         self._attend = True
         self._fatal: JobdError | None = None
         self._trouble = trouble or Sparingly(log)
-        self._turns = Turns()
-        self._pace = Pace()
-        self.solitude = Solitude()
+        self._claims = Claims(store, daemon_id=daemon_id, tasks=tasks, slots=self._executor.size)
+        self.solitude = self._claims.solitude
         self._batch = SMALLEST
         self._held = 0.0
-        self._flying: collections.Counter[str] = collections.Counter()  # the registry, by task
-        self._more = True  # there may be something to claim
-        self._ahead = True
         self._seen = -1
         self._glanced = 0.0
-        self._due: int | None = None
         self._stop_at: float | None = None
 
     # -- what other threads call ----------------------------------------------------------------------------------
@@ -200,24 +194,24 @@ class Dispatcher:
             # Requests come by this way too where nobody can ring: the socket's path may be too long.
             self._attend = True
         self._glanced = clock.awake()
-        if self._due is not None and clock.now() >= self._due:
-            self._due = None
-            self._more = True
+        if self._claims.due is not None and clock.now() >= self._claims.due:
+            self._claims.due = None
+            self._claims.more = True
         if not busy:
             self._held = 0.0
 
     def _look(self) -> None:
         """Somebody has committed something: there may be items to claim."""
         self._seen = self._store.version()
-        self._more = True
+        self._claims.more = True
 
     def _patience(self) -> float:
         """Return for how many seconds there is nothing to do unless somebody rings."""
         patience = GLANCE
         if self._executor.waiting():
             patience = min(patience, STALE)
-        if self._due is not None:
-            patience = min(patience, max(0.0, (self._due - clock.now()) / 1000))
+        if self._claims.due is not None:
+            patience = min(patience, max(0.0, (self._claims.due - clock.now()) / 1000))
         if self._stop_at is not None:
             patience = min(patience, max(0.0, self._stop_at - clock.awake()))
         return patience
@@ -225,6 +219,7 @@ class Dispatcher:
     def _collect(self, pending: list[tuple[Attempt, Outcome]]) -> None:
         """Move what has arrived to ``pending``, and take back what waited too long for its slot."""
         ended: list[tuple[str, float]] = []
+        arrived = False
         while self._arrived and len(pending) < self._batch:
             attempt, outcome = self._arrived.popleft()
             # Not in the registry any more: it was given back, and its thread answers late.
@@ -233,12 +228,12 @@ class Dispatcher:
             if attempt.collected:
                 # It was to be given back, which could not be written yet, and has ended after all.
                 pending[:] = [other for other in pending if other[0] is not attempt]
-            attempt.collected = True
+            arrived = attempt.collected = True
             pending.append((attempt, outcome))
             if outcome.kind in {COMPLETED, FAILED}:
                 ended.append((outcome.task, attempt.seconds))
-            self._ahead = True
-        self._pace.observe(ended)
+        if arrived:
+            self._claims.arrived(ended)
         self._take_back(pending)
 
     def _take_back(self, pending: list[tuple[Attempt, Outcome]]) -> None:
@@ -247,8 +242,8 @@ class Dispatcher:
         if oldest is None or (self.accepting and oldest >= before):
             return
         taken = self._executor.take_back(claimed_before=before if self.accepting else None)
-        # Until something ends, what would be claimed ahead would only wait again.
-        self._ahead = self._ahead and not taken
+        if taken:
+            self._claims.given_back()
         now = clock.now()
         for attempt in taken:
             attempt.collected = True
@@ -264,11 +259,7 @@ class Dispatcher:
 
     def _wants(self) -> bool:
         """Say whether there is a reason to begin a transaction though nothing has arrived."""
-        if not (self.accepting and self._more):
-            return False
-        if len(self.registry) < self._executor.size:
-            return True
-        return self._ahead and any(self._pace.room(task, self._executor.size, self._flying) for task in self._flying)
+        return self.accepting and self._claims.wanted()
 
     def _turn(self, outcomes: Sequence[Outcome]) -> Turn:
         if self._fatal is not None:
@@ -282,7 +273,9 @@ class Dispatcher:
             if outcomes:
                 settled = settle(self._store, connection, outcomes, now=now, actor=self._actor)
                 reach("settle.before_commit")
-            claimed = self._claim(connection, outcomes, now) if self.accepting and self._more else []
+            claimed = []
+            if self.accepting and self._claims.more:
+                claimed = self._claims.claim(connection, outcomes, self._batch, now)
             if claimed:
                 reach("claim.before_commit")
             return Turn(settled, claimed)
@@ -297,64 +290,6 @@ class Dispatcher:
             self._batch = min(LARGEST, self._batch * 2)
         return turn
 
-    def _claim(self, connection: Connection, leaving: Sequence[Outcome], now: int) -> list[Claimed]:
-        """Claim what fits: what was interrupted once into free slots, twice alone, the others also ahead."""
-        busy = len(self.registry) - len(leaving)
-        free = max(0, self._executor.size - busy)
-        claimed: list[Claimed] = []
-        if self.solitude.anybody:
-            claimed, blocked = self._claim_interrupted(connection, busy, free, now)
-            if blocked:
-                self._more = False
-                self._due = now + int(blocked * 1000)
-                return claimed
-        claimed += self._claim_fresh(connection, leaving, free - len(claimed), now)
-        if not self._more:
-            self._due = next_due(connection, now)
-        return claimed
-
-    def _take(self, connection: Connection, limit: int, lane: Lane, tasks: Collection[str], now: int) -> list[Claimed]:
-        return claim(
-            self._store, connection, self._turns, limit=limit, lane=lane, tasks=tasks,
-            daemon_id=self._daemon_id, now=now, actor=self._actor,
-        )  # fmt: skip
-
-    def _claim_interrupted(self, connection: Connection, busy: int, free: int, now: int) -> tuple[list[Claimed], float]:
-        """Return what was claimed, and for how many seconds nothing else may be."""
-        awake = clock.awake()
-        if blocked := self.solitude.occupied(awake):
-            return [], blocked
-        if queued_alone(self._store, connection, self._tasks, now):
-            if busy:
-                if blocked := self.solitude.emptying(awake):
-                    return [], blocked
-            else:
-                return self._take(connection, 1, Lane.ALONE, self._tasks, now), ALONE_FOR
-        claimed = self._take(connection, free, Lane.CAREFUL, self._tasks, now) if free else []
-        self.solitude.anybody = any_interrupted(connection)
-        return claimed, 0.0
-
-    def _claim_fresh(self, connection: Connection, leaving: Sequence[Outcome], free: int, now: int) -> list[Claimed]:
-        claimed: list[Claimed] = []
-        limit = min(free, self._batch)
-        if limit > 0:
-            claimed = self._take(connection, limit, Lane.FRESH, self._tasks, now)
-            if len(claimed) < limit:
-                self._more = False
-                return claimed
-        flying = self._flying.copy()
-        flying.subtract(outcome.task for outcome in leaving)
-        flying.update(item.task for item in claimed)
-        for task in [task for task in flying if self._ahead and self._pace.known(task)]:
-            room = min(self._pace.room(task, self._executor.size, flying), self._batch - len(claimed))
-            if room > 0:
-                ahead = self._take(connection, room, Lane.FRESH, (task,), now)
-                flying[task] += len(ahead)
-                claimed += ahead
-                # Nothing left to claim ahead; a free slot asks again, for every task.
-                self._ahead = len(ahead) == room
-        return claimed
-
     def _commit(self, turn: Turn, pending: Sequence[tuple[Attempt, Outcome]]) -> None:
         """The store first, memory after: the registry follows what has committed."""
         if turn.settled is not None:
@@ -363,21 +298,15 @@ class Dispatcher:
                 self._rescue(turn.settled.unstorable)
             self._report(turn.settled)
         for attempt, _ in pending:
-            if self.registry.pop(attempt.claimed.item_id, None) is not None:
-                self._flying[attempt.claimed.task] -= 1
-            # Who waited for it may start now.
-            self._more = self.solitude.ended(attempt.claimed.item_id) or self._more
-        if pending and self.solitude.anybody and not self.registry:
-            # Who waited for the pool to itself may start now.
-            self._more = True
+            del self.registry[attempt.claimed.item_id]
+        if pending:
+            self._claims.left(attempt.claimed for attempt, _ in pending)
         if turn.claimed:
             reach("claim.after_commit")
             awake = clock.awake()
             attempts = [Attempt(claimed, self._tasks[claimed.task], awake) for claimed in turn.claimed]
-            if turn.claimed[0].lane is Lane.ALONE:
-                self.solitude.begin(turn.claimed[0].item_id, awake)
             self.registry.update((attempt.claimed.item_id, attempt) for attempt in attempts)
-            self._flying.update(attempt.claimed.task for attempt in attempts)
+            self._claims.started(turn.claimed)
             self._executor.hand(attempts)
         if self.degraded:
             self._trouble.warning("the store can be written again")
@@ -398,8 +327,7 @@ class Dispatcher:
         if self.degraded != error.reason:
             self._trouble.warning("degraded: %s; outcomes are kept until the store can be written", error.reason)
         self.degraded = error.reason
-        # What this turn had claimed is queued as before.
-        self._more = self.solitude.anybody = True
+        self._claims.undone()
         if self._stop_at is not None and clock.awake() >= self._stop_at:
             raise error
         time.sleep(0.0 if error.waited else 0.5)

@@ -1,4 +1,8 @@
-"""How much may be claimed ahead of a free slot: 50 ms of work at each task's own measured pace."""
+"""How much may be claimed ahead of a free slot: 50 ms of work at each task's own measured pace.
+
+A slot turns over while what runs in it is quick: it ends within 50 ms. What is not quick, or was never seen, holds its
+slot; so many of it are claimed as there are slots that turn over, and no more.
+"""
 
 from __future__ import annotations
 
@@ -30,17 +34,19 @@ class Pace:
             known = self._seconds.get(task, mean)
             self._seconds[task] = max(known + (mean - known) * _WEIGHT, _FASTEST)
 
-    def known(self, task: str) -> bool:
-        """Say whether an attempt of ``task`` has ended."""
-        return task in self._seconds
+    def quick(self, task: str) -> bool:
+        """Say whether an item of ``task`` is known to end within 50 ms."""
+        return self._seconds.get(task, float("inf")) <= AHEAD
 
     def room(self, task: str, slots: int, in_flight: Mapping[str, int]) -> int:
-        """Return how many more items of ``task`` fit into 50 ms of ``slots`` workers, behind what is in flight."""
-        total = sum(in_flight.values())
-        if task not in self._seconds:
-            return 0
-        behind = max(0, total - slots)
+        """Return how many more items of ``task`` may be claimed for ``slots`` workers, behind what is in flight."""
+        quick = {name: count for name, count in in_flight.items() if count and self.quick(name)}
+        total = sum(quick.values())
+        turning = slots - (sum(in_flight.values()) - total)
+        if turning <= 0 or not self.quick(task):
+            return max(0, turning)
         # What is in the slots is not ahead of them; of the rest each counts with its own task's pace.
-        waiting = sum(count * self._seconds.get(name, AHEAD) for name, count in in_flight.items())
-        budget = AHEAD * slots - (waiting * behind / total if total else 0.0)
+        waiting = sum(count * self._seconds[name] for name, count in quick.items())
+        behind = max(0, total - turning)
+        budget = AHEAD * turning - (waiting * behind / total if total else 0.0)
         return max(0, int(budget / self._seconds[task]))

@@ -15,7 +15,7 @@ from jobd.maintenance.report import Change, Report
 from jobd.states import CANCELLED, COMPLETED, FAILED, QUEUED, RUNNING
 from jobd.store.ending import Ended, end_jobs
 from jobd.store.removal import GAP_SECONDS, dead_submissions, remove_job, request_removal
-from jobd.store.transitions import OPEN, Event, Move, count_items, last_errors, record
+from jobd.store.transitions import OPEN, Event, Move, count_moves, last_errors, record
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -231,7 +231,7 @@ def _carry_out(
     actor: str,
 ) -> list[_Verdict]:
     """Carry the verdicts out and return those whose guard held."""
-    counts: dict[int, dict[str, int]] = {}
+    moved: dict[str, Counter[int]] = {}
     events = []
     carried = []
     since = now - rules.grace_ms
@@ -241,16 +241,15 @@ def _carry_out(
         if move.run(store, connection, [(v.item.id, v.item.attempt, *v.columns)], also=also) != 1:
             continue
         carried.append(v)
-        change = counts.setdefault(v.item.job_id, {"running": 0})
-        change["running"] -= 1
-        change[v.target] = change.get(v.target, 0) + 1
+        moved.setdefault(v.target, Counter())[v.item.job_id] += 1
         events.append(
             Event(v.item.job_id, v.item.id, v.edge, RUNNING, v.target, now, actor, v.item.attempt, message=v.evidence)
         )
     record(store, connection, events)
-    count_items(store, connection, counts, progress=now if counts else None)
+    for target, jobs in moved.items():
+        count_moves(store, connection, jobs, RUNNING, target, progress=now)
     last_errors(store, connection, {v.item.job_id: v.error for v in carried if v.error is not None})
-    end_jobs(store, connection, counts, now=now, actor=actor)
+    end_jobs(store, connection, {v.item.job_id for v in carried}, now=now, actor=actor)
     return carried
 
 

@@ -34,6 +34,10 @@ class Scheduler:
         # Declared for whole seconds, the library only adds them up.
         self._schedule.every(cast("int", max(_SHORTEST, seconds))).seconds.do(self._ring, name)
 
+    def on_demand(self, name: str, beat: Callable[[], None]) -> None:
+        """Add a beat that rings only when asked."""
+        self._beats[name] = beat
+
     def ask(self, name: str) -> None:
         """Have one beat rung now, in the scheduler's thread."""
         with self._changed:

@@ -73,7 +73,7 @@ def _next_due(store: Store, connection: Connection, ids: list[int]) -> dict[int,
 
 # Items start in the order of their ids, so those just before the first queued one were settled last.
 _RECENT: Final = (
-    "select count(*), max(completed_at) - min(completed_at) from (select completed_at from job_items"
+    "select count(*), coalesce(max(completed_at) - min(completed_at), 0) from (select completed_at from job_items"
     " where +job_id = ? and id < ? and id > ? and completed_at >= ? order by id desc limit ?)"
 )
 # The quicker the items, the more of them it takes to fill a second.
@@ -89,8 +89,8 @@ def _pace(connection: Connection, job_id: int, since: int) -> float | None:
         return None
     for sample in _SAMPLES:
         params = (job_id, first[0], first[0] - 4 * sample, since, sample)
-        count, took = connection.execute(_RECENT, params).fetchone()
-        if took is not None and took >= SHORTEST_SPAN:
+        count, took = map(int, connection.execute(_RECENT, params).fetchone())
+        if took >= SHORTEST_SPAN:
             return round((count - 1) * 1000 / took, 3)
         if count < sample:
             break

@@ -7,6 +7,7 @@ mends. Threads have a connection each, closed with its thread.
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -185,8 +186,6 @@ class Store(ABC):
 
 
 def _delays() -> Iterator[float]:
-    import random  # noqa: PLC0415 - who only looks never waits in turn
-
     delay = FIRST_DELAY
     while True:
         yield delay * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret

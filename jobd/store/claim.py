@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import enum
 import re
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from jobd.states import RUNNING
-from jobd.store.transitions import OPEN, JobMove, Move, count_items, job_move, move_jobs
+from jobd.states import QUEUED, RUNNING
+from jobd.store.transitions import OPEN, JobMove, Move, count_moves, job_move, move_jobs
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -147,6 +148,16 @@ def _pick(
         ceiling = priority
 
 
+def tasks_due(store: Store, connection: Connection, tasks: Collection[str], now: int) -> set[str]:
+    """Return those of ``tasks`` that have something to claim, as far as the first 500 jobs tell."""
+    source = f"from jobs where {_due(store)} order by priority desc, id limit ?"
+    found = connection.execute(
+        f"select distinct task from (select task {source})",
+        (now, store.pack([(task,) for task in tasks]), _JOBS_AT_ONCE),
+    )
+    return {row[0] for row in found.fetchall()}
+
+
 def any_interrupted(connection: Connection) -> bool:
     """Say whether an item that was interrupted is queued."""
     return (
@@ -242,16 +253,11 @@ def _start(
     actor: str,
 ) -> None:
     _START.run(store, connection, [(item.item_id,) for _, item in picked], (daemon_id, now))
-    counts: dict[int, dict[str, int]] = {}
-    first: dict[int, JobMove] = {}
-    for job, item in picked:
-        change = counts.setdefault(item.job_id, {"running": 0})
-        change["running"] += 1
-        if job.status == "queued":
-            first[job.id] = JobMove(job.id, job.status)
+    first = {job.id: JobMove(job.id, job.status) for job, _ in picked if job.status == QUEUED}
     if first:
         move_jobs(store, connection, _START_JOB, list(first.values()), now=now, actor=actor, params=(now, now))
-    count_items(store, connection, counts, progress=None)
+    counts = Counter(item.job_id for _, item in picked)
+    count_moves(store, connection, counts, QUEUED, RUNNING, progress=None)
 
 
 def queued_alone(store: Store, connection: Connection, tasks: Collection[str], now: int) -> bool:

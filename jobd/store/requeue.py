@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jobd.errors import Conflict
 from jobd.states import QUEUED
-from jobd.store.transitions import Move, count_items
+from jobd.store.transitions import Move, count_moves
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,6 +64,6 @@ def replace(
         connection.execute(f"delete from {table} where item_id in (select id from {store.rows('id')} as m)", (ids,))
     if REQUEUE.run(store, connection, ended) != len(ended):
         raise Conflict(f"job {job_id}: items changed their status while they were being requeued")
-    gone = collections.Counter(status for _, status, _ in ended)
-    count_items(store, connection, {job_id: {status: -count for status, count in gone.items()}}, progress=None)
+    for status, count in collections.Counter(status for _, status, _ in ended).items():
+        count_moves(store, connection, {job_id: count}, status, QUEUED, progress=None)
     return len(ended)

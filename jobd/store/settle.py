@@ -7,12 +7,13 @@ commit in the same pass.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from jobd.states import CANCELLED, COMPLETED, FAILED, QUEUED, RUNNING, SKIPPED
 from jobd.store.base import Permanent
 from jobd.store.ending import Ended, end_jobs
-from jobd.store.transitions import Event, Move, count_items, last_errors, record
+from jobd.store.transitions import Event, Move, count_moves, last_errors, record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,7 +27,7 @@ Kind = Literal["completed", "failed", "skipped", "cancelled", "released", "stopp
 RELEASED: Final = "released"
 STOPPED: Final = "stopped"
 _CANNOT: Final = "cannot be stored: "
-_BACK: Final = frozenset({"running", RELEASED, STOPPED})
+_BACK: Final = frozenset({RELEASED, STOPPED})
 
 
 class Outcome(NamedTuple):
@@ -229,20 +230,14 @@ def _kind(outcome: Outcome) -> Kind:
 
 def _write(store: Store, connection: Connection, outcomes: Sequence[Outcome], *, now: int, actor: str) -> None:
     by_kind: dict[Kind, list[Outcome]] = {}
-    counts: dict[int, dict[str, int]] = {}
     for outcome in outcomes:
-        kind = _kind(outcome)
-        by_kind.setdefault(kind, []).append(outcome)
-        change = counts.setdefault(outcome.job_id, {"running": 0})
-        change["running"] -= 1
-        change[kind] = change.get(kind, 0) + 1
+        by_kind.setdefault(_kind(outcome), []).append(outcome)
     for kind, batch in by_kind.items():
         _WRITERS[kind](store, connection, batch, now, actor)
+        # What only went back to the queue is no progress.
+        target, progress = (QUEUED, None) if kind in _BACK else (kind, now)
+        count_moves(store, connection, Counter(o.job_id for o in batch), RUNNING, target, progress=progress)
     _keep_output(store, connection, [outcome for outcome in outcomes if outcome.output])
-    # A job of which something only went back to the queue has made no progress, whatever others made.
-    settled = {job_id: change for job_id, change in counts.items() if change.keys() - _BACK}
-    count_items(store, connection, settled, progress=now)
-    count_items(store, connection, {i: change for i, change in counts.items() if i not in settled}, progress=None)
 
 
 def _apply(store: Store, connection: Connection, move: Move, rows: Sequence[Sequence[Any]]) -> None:

@@ -20,7 +20,7 @@ from jobd.store.transitions import (
     Event,
     JobMove,
     Move,
-    count_items,
+    count_moves,
     job_move,
     move_jobs,
     note_job,
@@ -133,8 +133,7 @@ def _cancel_batch(
     items = store.gather(connection, "id", found, (job_id,))
     moved = move.run(store, connection, items, (now,)) if items else 0
     if moved:
-        change = {CANCELLED: moved} if source == QUEUED else {CANCELLED: moved, WAITING: -moved}
-        count_items(store, connection, {job_id: change}, progress=now)
+        count_moves(store, connection, {job_id: moved}, source, CANCELLED, progress=now)
         record(store, connection, [Event(job_id, None, "cancel", source, CANCELLED, now, actor, count=moved)])
     end_jobs(store, connection, [job_id], now=now, actor=actor)
     return moved
@@ -225,7 +224,7 @@ def _requeue_batch(
         connection.execute("update jobs set last_error=null where id=?", (job_id,))
     _drop_results(connection, job_id, chosen, store.pack(items), source, now=now, actor=actor)
     moved = move.run(store, connection, items)
-    count_items(store, connection, {job_id: {source: -moved}}, progress=now)
+    count_moves(store, connection, {job_id: moved}, source, QUEUED, progress=now)
     record(store, connection, [Event(job_id, None, "requeue", source, QUEUED, now, actor, count=moved)])
     return moved
 

@@ -11,7 +11,7 @@ import enum
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from jobd.errors import IllegalTransition, NotFound
-from jobd.states import EDGES, legal
+from jobd.states import EDGES, QUEUED, legal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -241,27 +241,34 @@ def note_job(
     record(store, connection, [Event(job_id, None, name, status, status, now, actor, message=message)])
 
 
-_COUNTERS: Final = ("running", "waiting", "completed", "failed", "skipped", "cancelled")
-_COUNT_SETS: Final = ", ".join(f"items_{name} = items_{name} + ?" for name in _COUNTERS)
-
-
-def count_items(
-    store: Store, connection: Connection, deltas: Mapping[int, Mapping[str, int]], *, progress: int | None
+def count_moves(
+    store: Store,
+    connection: Connection,
+    moved: Mapping[int, int],
+    source: str,
+    target: str,
+    *,
+    progress: int | None,
 ) -> None:
-    """Move the counters of jobs with their items.
+    """Move the counters of jobs with their items: so many of each job went from ``source`` to ``target``.
 
-    ``deltas`` maps a job's id to what is added for each item status; ``queued`` is what remains and is not kept.
-    ``progress`` is the time of a settlement; None where nothing was settled.
+    ``queued`` is what remains of the total and is not kept. ``progress`` is the time of a settlement; None where
+    nothing was settled.
     """
-    alike: dict[tuple[int, ...], list[tuple[int]]] = {}
-    for job_id, change in deltas.items():
-        alike.setdefault(tuple(change.get(name, 0) for name in _COUNTERS), []).append((job_id,))
-    for added, ids in alike.items():
-        connection.execute(
-            f"update jobs set {_COUNT_SETS}, progress_at = coalesce(?, progress_at)"
-            f" where id in (select id from {store.rows('id')} as m)",
-            (*added, progress, store.pack(ids)),
-        )
+    sets = [
+        f"items_{status} = items_{status} {sign} ?"
+        for status, sign in ((source, "-"), (target, "+"))
+        if status != QUEUED
+    ]
+    if progress is not None:
+        sets.append("progress_at = ?")
+    alike: dict[int, list[tuple[int]]] = {}
+    for job_id, count in moved.items():
+        alike.setdefault(count, []).append((job_id,))
+    statement = f"update jobs set {', '.join(sets)} where id in (select id from {store.rows('id')} as m)"
+    for count, ids in alike.items():
+        params = [count] * (len(sets) - (progress is not None)) + ([] if progress is None else [progress])
+        connection.execute(statement, (*params, store.pack(ids)))
 
 
 def last_errors(store: Store, connection: Connection, errors: Mapping[int, str | None]) -> None:

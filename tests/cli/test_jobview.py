@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from jobd.cli import jobview, panel
+from jobd.cli import jobview, panel, signs
 from jobd.cli.screen import Screen
 
 NOW = dt.datetime(2026, 11, 21, 12, 0, 6, tzinfo=dt.UTC)
@@ -125,9 +125,44 @@ def test_the_strip_has_a_cell_for_every_status_that_exists_and_the_width_asked_f
     names = ("queued", "running", "waiting", "completed", "failed", "skipped", "cancelled")
     for amounts in itertools.product((0, 1, 1000), repeat=len(names)):
         counts = dict(zip(names, amounts, strict=True)) | {"total": sum(amounts)}
-        strip = jobview.strip(record(counts=counts), 40, screen)
+        strip = signs.strip(signs.shares(counts, 40), screen)
         assert len(strip) == (40 if sum(amounts) else 0)
         assert len(set(strip)) == sum(map(bool, amounts))
+
+
+def test_the_page_shows_where_in_the_job_something_happened(record, screen):
+    statuses = ["completed"] * 3 + ["failed", "completed", "running", "queued", "queued"]
+    page = jobview.show(record(), [], [], screen, now=NOW, command=command, statuses=statuses)
+    assert "  ███✗█▶░░" in page
+
+
+def test_the_strip_is_painted_by_status(monkeypatch):
+    assert signs.strip(["completed"] * 2 + ["failed"], Screen(io.StringIO(), "always")) == (
+        "\x1b[32m██\x1b[0m\x1b[31m✗\x1b[0m"
+    )
+
+
+@pytest.mark.parametrize(
+    ("attempts", "words"),
+    [
+        ({2: 7, 3: 2}, "attempts 2nd 7, 3rd 2"),
+        ({4: 1, 11: 1_200, 22: 1}, "attempts 4th 1, 11th 1,200, 22nd 1"),
+        ({2: 5, 3: 4, 4: 3, 5: 2, 6: 1}, "attempts 2nd 5, 3rd 4, 4th 3, more 3"),
+    ],
+)
+def test_attempts_are_said_in_their_order(attempts, words):
+    assert jobview.tried(attempts) == words
+
+
+def test_attempts_stand_beside_the_counts_where_they_fit(record, monkeypatch):
+    for columns, lines in (("120", 1), ("70", 2)):
+        monkeypatch.setenv("COLUMNS", columns)
+        screen = Screen(io.StringIO(), "never")
+        page = jobview.show(record(), [], [], screen, now=NOW, command=command, attempts={2: 7})
+        found = [line for line in page if "queued 795" in line or "attempts 2nd 7" in line]
+        assert len(found) == lines
+        assert all(line.startswith("  ") and not line.startswith("   ") for line in found)
+    assert not any("attempts" in line for line in jobview.show(record(), [], [], screen, now=NOW, command=command))
 
 
 def test_hostile_names_are_escaped_everywhere(record, screen):

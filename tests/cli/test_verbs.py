@@ -1,6 +1,8 @@
 """The verbs, over a real file, with the daemon in this process."""
 
+import contextlib
 import json
+import sqlite3
 
 import pytest
 
@@ -76,6 +78,34 @@ def test_the_same_job_key_again_says_what_was_completed_before(jobd):
     answer = jobd("run", WORK, "a", "b", "c", "--job-key", "k")
     assert answer.code == 0
     assert "job 1 goes on: 2 completed before, 0 to do, 1 new" in answer.err
+
+
+def test_what_a_dead_daemon_left_running_is_counted_as_to_do(jobd, tmp_path):
+    jobd("submit", WORK, "a", "b", "c")
+    with contextlib.closing(sqlite3.connect(tmp_path / "jobs.db")) as database, database:
+        database.execute(
+            "update job_items set status='running', attempt=1, started_at=1, daemon_id=99 where key in ('a', 'b')"
+        )
+        database.execute("update jobs set status='running', started_at=1, items_running=2")
+    answer = jobd("run", WORK, "--job", "1")
+    assert "job 1 goes on: 0 completed before, 3 to do, 0 new" in answer.err
+
+
+def test_run_says_in_its_first_lines_which_older_jobs_it_takes(jobd):
+    for _ in range(5):
+        jobd("submit", WORK, "a", "b")
+    jobd("submit", "./program.py:logs", "a", "--at", "2100-01-01")
+    answer = jobd("run", WORK, "a", "--job-key", "mine")
+    assert answer.err.splitlines()[:4] == [
+        *(f"also running, until job 7 ends: job {number} work, 2 to do" for number in (1, 2, 3)),
+        "  and 2 more: jobd list",
+    ]
+
+
+def test_run_names_no_other_job_where_it_takes_none(jobd):
+    jobd("run", WORK, "a")
+    jobd("submit", WORK, "a", "--at", "2100-01-01")
+    assert "also running" not in jobd("run", WORK, "a").err
 
 
 def test_run_goes_on_with_an_existing_job(jobd):
@@ -227,6 +257,21 @@ def test_items_can_be_filtered_and_paged(jobd):
     assert [row["key"] for row in rows(jobd("items", "1", "--status", "failed"))] == ["bad"]
     first = rows(jobd("items", "1", "--limit", "2"))
     assert [row["key"] for row in rows(jobd("items", "1", "--after", first[-1]["id"]))] == ["skip", "b"]
+
+
+def test_the_page_of_a_job_shows_where_items_failed_and_how_often_they_were_tried(jobd, monkeypatch):
+    monkeypatch.setattr("jobd.cli.screen._is_terminal", lambda _: True)
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    jobd("run", WORK, "a", "b", "bad", "c")
+    assert "attempts" not in jobd("show").out
+    jobd("retry", "1")
+    jobd("run", WORK, "--job", "1")
+    page = jobd("show").out.splitlines()
+    assert "  " + "█" * 36 + "✗" * 18 + "█" * 18 in page
+    assert "  ✔ completed 3   ✗ failed 1   attempts 2nd 1" in page
+    monkeypatch.setattr("jobd.cli.look._ATTEMPTS_OF", 3)
+    assert "attempts" not in jobd("show").out
 
 
 def test_an_item_shows_its_payload_and_result(jobd):

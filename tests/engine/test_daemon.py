@@ -356,6 +356,27 @@ def test_an_answer_is_that_to_this_request_wherever_the_clock_went(app, monkeypa
         assert engine.ask(app.store, "recover", check_only=False).name == "second"
 
 
+def test_a_request_is_run_once_however_often_it_is_seen(app, monkeypatch):
+    """A second run would find nothing more to do, and the caller be told that nothing was done."""
+    ran, real = [], engine.bring_in_order
+
+    def counted(*arguments, **how):
+        ran.append(threading.current_thread().name)
+        # What rings while it runs: each look at the database finds a request.
+        for _ in range(3):
+            app.store.wake()
+        return real(*arguments, **how)
+
+    with app.daemon() as daemon:
+        monkeypatch.setattr(engine, "bring_in_order", counted)
+        daemon._scheduler.ask("answer")
+        for number in range(1, 6):
+            engine.ask(app.store, "recover", check_only=False)
+            daemon._scheduler.ask("answer")
+            daemon._attend()
+            assert len(ran) == number
+
+
 def test_a_run_that_began_before_the_request_does_not_answer_it(store):
     daemons.begin_pass(store, "recover", now=100)
     daemons.request(store, "recover", now=100)

@@ -230,7 +230,7 @@ def test_until_a_task_has_shown_its_pace_only_free_slots_are_filled(app, held, g
         job.wait(SECONDS)
 
 
-@pytest.mark.parametrize(("seconds", "ahead"), [(0.01, 10), (0.05, 2), (0.1, 1), (0.11, 0)])
+@pytest.mark.parametrize(("seconds", "ahead"), [(0.01, 10), (0.02, 5), (0.05, 2), (0.06, 0)])
 def test_no_more_is_claimed_ahead_than_50_ms_of_work(app, holds, gate, paced, monkeypatch, until, rows, seconds, ahead):
     paced(seconds)
     monkeypatch.setattr(dispatching, "STALE", 1_000.0)
@@ -731,9 +731,9 @@ def test_an_item_that_kills_its_daemon_fails_at_the_sixth_lone_death_and_its_nei
         codes.append(one.leaves())
         if codes[-1] == 0:
             break
+        assert codes[-1] in {-signal.SIGKILL, 3}, one.log()
         assert count(rows, "running") >= 1
         assert rows.one("select lone_deaths from job_items where key='killer'") <= 5
-    assert set(codes[:-1]) == {-signal.SIGKILL, 3}
     # It died beside others at most twice before it ran alone, and then six times.
     assert 6 <= len(codes) - 1 <= 8
     job = app.job("=once")

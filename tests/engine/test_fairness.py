@@ -60,23 +60,51 @@ def submit(work, name, items, **options):
     return work.submit([name] * items, item_key=lambda _: next(numbers), **options)
 
 
-def test_a_job_that_comes_later_starts_within_100_ms_beside_a_job_of_many(app, starts, work):
+@pytest.fixture
+def tasks(app, starts, work):
+    """Tasks of which a job may come while another is busy: its own, one never seen, and one known to take long."""
+
+    @app.task
+    def unseen(name):
+        starts.note(name)
+
+    @app.task
+    def slow(name):
+        starts.note(name)
+        threading.Event().wait(20 * ITEM)
+
+    return {"its own": work, "never seen": unseen, "slow": slow}
+
+
+@pytest.mark.parametrize("which", ["its own", "never seen", "slow"])
+@pytest.mark.parametrize("priority", [0, 5])
+def test_a_job_that_comes_later_starts_within_100_ms_beside_a_job_of_many(app, starts, tasks, which, priority):
     """In items and not in time, which a busy machine stretches: 100 ms are 80 items of 5 ms on 4 workers."""
     with app.daemon(workers=4):
-        submit(work, "many", 4_000)
-        starts.until(lambda: len(starts.order) > 200)
+        submit(tasks["slow"], "before", 1).wait(SECONDS)
+        many = submit(tasks["its own"], "many", 4_000)
+        starts.until(lambda: starts.order.count("many") > 200)
         waits = []
-        for number in range(5):
+        for number in range(3):
             late = f"late-{number}"
-            before = len(starts.order)
-            job = submit(work, late, 1)
+            job = submit(tasks[which], late, 1, priority=priority)
             committed = len(starts.order)
             starts.until(lambda late=late: late in starts.order)
             waits.append(starts.order.index(late) - committed)
             job.wait(SECONDS)
-            assert committed >= before
         assert max(waits) <= 80
-        app.jobs()[-1].cancel()
+        many.cancel()
+
+
+def test_a_slow_job_and_a_quick_one_share_the_slots_and_neither_waits_for_the_others_end(app, starts, tasks):
+    with app.daemon(workers=4):
+        submit(tasks["slow"], "before", 1).wait(SECONDS)
+        quick, slow = submit(tasks["its own"], "quick", 4_000), submit(tasks["slow"], "slow", 40)
+        starts.until(lambda: starts.order.count("slow") >= 8)
+        assert 0 < starts.order.count("quick") < 4_000
+        assert quick.refresh().status == slow.refresh().status == "running"
+        quick.cancel()
+        slow.cancel()
 
 
 def test_a_higher_priority_overtakes_everything_that_was_not_claimed_yet(app, starts, work):

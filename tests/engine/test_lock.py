@@ -17,7 +17,7 @@ from jobd.engine import lock
 from jobd.engine.lock import Lock, Owner, owner, probe
 
 # Of Python 3.12: the test's process has threads of its own; the child only does what is tested.
-FORKS = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+MAY_FORK = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 ME = Owner(os.getpid(), "here", 1_795_305_600_000)
 
 HOLDER = """
@@ -148,9 +148,10 @@ fork = {"os.fork": os.fork, "libc": ctypes.CDLL(None).fork}[sys.argv[2]]
 def work(value):
     child = fork()
     if child == 0:
+        # By itself: the hooks of a fork run in the child, some time after its parent has gone on.
+        os.write(1, b"child %d\\n" % os.getpid())
         os.read(0, 1)
         os._exit(0)
-    say("child", child)
     threading.Event().wait()
 
 with app.daemon():
@@ -193,7 +194,7 @@ def test_where_a_child_escaped_the_hook_the_refusal_names_the_child_not_the_dead
     assert str(child) in refused.value.hint
 
 
-@FORKS
+@MAY_FORK
 def test_a_forked_child_neither_holds_nor_frees_its_parents_lock(claim, path):
     claim.acquire(ME)
     child = os.fork()

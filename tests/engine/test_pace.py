@@ -13,20 +13,38 @@ def paced(**seconds):
     return pace
 
 
-def test_of_a_task_that_was_never_seen_nothing_is_claimed_ahead():
+def test_what_was_never_seen_waits_for_a_slot_that_is_not_held_by_its_like():
     pace = Pace()
-    assert not pace.known("work")
+    assert not pace.quick("work")
     assert pace.room("work", 4, {"work": 4}) == 0
-    assert pace.room("work", 4, {}) == 0
+    assert pace.room("work", 4, {"work": 5}) == 0
+    assert pace.room("work", 4, {"work": 1}) == 3
 
 
 @pytest.mark.parametrize(
-    ("seconds", "slots", "room"), [(0.005, 4, 40), (0.05, 4, 4), (0.051, 4, 3), (0.2, 4, 1), (0.21, 4, 0), (10.0, 4, 0)]
+    ("seconds", "slots", "room"), [(0.001, 4, 200), (0.005, 4, 40), (0.05, 4, 4), (0.051, 4, 0), (10.0, 4, 0)]
 )
 def test_what_fits_into_50_ms_of_all_slots_is_claimed_ahead(seconds, slots, room):
     pace = paced(work=seconds)
-    assert pace.known("work")
+    assert pace.quick("work") == (seconds <= AHEAD)
     assert pace.room("work", slots, {"work": slots}) == room
+
+
+@pytest.mark.parametrize("other", [10.0, None], ids=["slow", "never seen"])
+@pytest.mark.parametrize("waiting", [0, 36, 40])
+def test_what_is_not_quick_gets_as_many_places_as_there_are_slots_that_turn_over(other, waiting):
+    """Behind 50 ms of quick work, whatever waits of that: else it would wait until the last of it has run."""
+    pace = paced(quick=0.005, **({} if other is None else {"other": other}))
+    assert pace.room("other", 4, {"quick": 4 + waiting}) == 4
+    assert pace.room("other", 4, {"quick": 2 + waiting, "other": 2}) == 2
+    assert pace.room("other", 4, {"quick": waiting, "other": 4}) == 0
+
+
+def test_a_slot_that_is_held_for_long_is_no_slot_to_claim_ahead_of():
+    pace = paced(quick=0.005, slow=10.0)
+    rooms = [pace.room("quick", 4, {"slow": held, "quick": 4 - held}) for held in range(5)]
+    assert rooms == [40, 30, 20, 10, 0]
+    assert pace.room("quick", 4, {"slow": 7}) == 0
 
 
 @pytest.mark.parametrize("waiting", [0, 1, 5, 20, 39])
@@ -44,17 +62,11 @@ def test_where_50_ms_wait_nothing_more_is_claimed():
 
 
 def test_what_waits_of_other_tasks_counts_with_their_own_pace():
-    pace = paced(quick=0.001, slow=0.02)
+    pace = paced(quick=0.001, slower=0.02)
     alone = pace.room("quick", 4, {"quick": 4})
     behind_quick = pace.room("quick", 4, {"quick": 8})
-    behind_slow = pace.room("quick", 4, {"quick": 4, "slow": 4})
-    assert alone > behind_quick > behind_slow > 0
-
-
-def test_what_waits_of_a_task_that_was_never_seen_counts_as_50_ms():
-    pace = paced(quick=0.001)
-    assert pace.room("quick", 1, {"unseen": 1}) == 50
-    assert pace.room("quick", 1, {"unseen": 2}) == 0
+    behind_slower = pace.room("quick", 4, {"quick": 4, "slower": 4})
+    assert alone > behind_quick > behind_slower > 0
 
 
 def test_a_task_that_slows_down_is_noticed_within_a_few_items():
@@ -65,14 +77,14 @@ def test_a_task_that_slows_down_is_noticed_within_a_few_items():
         rooms.append(pace.room("work", 4, {"work": 4}))
     assert rooms == sorted(rooms, reverse=True)
     assert rooms[0] <= 7
-    assert rooms[-1] == 2
+    assert rooms[-1] == 0
 
 
 def test_a_batch_counts_as_the_mean_of_each_task():
     pace = Pace()
     pace.observe([("a", 0.01), ("b", 1.0), ("a", 0.03)])
     assert pace.room("a", 2, {}) == 5
-    assert pace.room("b", 2, {}) == 0
+    assert not pace.quick("b")
 
 
 def test_a_task_that_takes_no_time_at_all_leaves_a_number():

@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from jobd import Jobd
+from jobd.engine import dispatcher
 from jobd.engine.wake import Bell, Wake
 
 SECONDS = 20
 # Of Python 3.12: the test's process has threads of its own; the child only does what is tested.
-FORKS = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+MAY_FORK = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 
 RINGS = """
 from jobd.engine.wake import Bell
@@ -229,7 +230,7 @@ def test_a_bell_without_a_daemon_is_silent(path, tmp_path):
     Bell("x" * 4096)()
 
 
-@FORKS
+@MAY_FORK
 def test_a_bell_goes_on_in_a_forked_child(wake, path):
     bell = Bell(str(path))
     bell()
@@ -263,8 +264,9 @@ def test_a_bell_is_rung_by_many_threads_with_one_socket(wake, path):
 
 
 @pytest.fixture
-def long_app(tmp_path):
-    """An app whose path is too long for a socket."""
+def long_app(tmp_path, monkeypatch):
+    """An app whose path is too long for a socket, and whose daemon looks at the database often."""
+    monkeypatch.setattr(dispatcher, "GLANCE", 0.05)
     folder = tmp_path / ("long-" * 20)
     folder.mkdir()
     app = Jobd(folder / "jobs.db")

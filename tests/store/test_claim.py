@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from jobd.store import claim as claiming
-from jobd.store.claim import Lane, Turns, any_interrupted, claim, next_due, queued_alone
+from jobd.store.claim import Lane, Turns, any_interrupted, claim, next_due, queued_alone, tasks_due
 from jobd.store.invariants import check
 from jobd.store.sqlite import SqliteStore
 
@@ -220,6 +220,19 @@ def test_only_known_tasks_are_claimed_each_by_its_name(world):
     assert world.jobs(tasks=["b"]) == [jobs["b"]]
     assert world.jobs(tasks=[]) == []
     assert sorted(world.jobs(tasks=['quo"ted', "ä", "never seen"])) == sorted([jobs['quo"ted'], jobs["ä"]])
+
+
+def test_it_is_known_which_tasks_have_something_to_claim(world, plans):
+    for task, columns in (("a", {}), ("a", {}), ("b", {"priority": -9}), ("c", {"paused_at": NOW}), ("unknown", {})):
+        world.job(1, task=task, **columns)
+    world.job(1, task="d", not_before=NOW + 1)
+    connection = world.store.connection()
+    tasks = ["a", "b", "c", "d", "e"]
+    assert tasks_due(world.store, connection, tasks, NOW) == {"a", "b"}
+    assert tasks_due(world.store, connection, tasks, NOW + 1) == {"a", "b", "d"}
+    (plan,) = plans(lambda: tasks_due(world.store, connection, tasks, NOW)).values()
+    assert "USING INDEX jobs_claimable" in plan
+    assert "ORDER BY" not in plan
 
 
 # -- when -------------------------------------------------------------------------------------------------------------

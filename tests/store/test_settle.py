@@ -352,6 +352,29 @@ def test_the_same_outcome_twice_is_replayed_and_leaves_nothing_a_second_time(wor
     assert world.everything() == before
 
 
+def test_many_that_share_their_times_are_each_fenced_by_their_attempt(world):
+    job_id = world.job(40)
+    claimed = world.claim()
+    world.settle(*(outcome(item, "stopped") for item in claimed[5:9]))
+    again = world.claim()
+    settled = world.settle(*(outcome(item) for item in claimed))
+    assert [len(part) for part in settled] == [36, 0, 4, 0, 0]
+    assert [world.item(item.item_id, "status", "attempt") for item in again] == [("running", 2)] * 4
+    world.rows.assert_sound(job_id)
+
+
+def test_each_of_many_keeps_the_times_that_it_reported(world):
+    world.job(30)
+    claimed = world.claim()
+    times = {item.item_id: (NOW + index % 3, NOW + 10 + index % 3) for index, item in enumerate(claimed)}
+    rows = [
+        outcome(item)._replace(started_at=NOW + i % 3, completed_at=NOW + 10 + i % 3) for i, item in enumerate(claimed)
+    ]
+    world.settle(*rows)
+    kept = {row[0]: tuple(row[1:]) for row in world.rows.all("select id, started_at, completed_at from job_items")}
+    assert kept == times
+
+
 def test_the_same_outcome_twice_in_one_batch_counts_once(world):
     job_id = world.job(2)
     first, second = world.claim()

@@ -258,6 +258,35 @@ def test_after_a_restart_the_pace_is_that_of_this_run(told, rows, store):
     assert (job.rate_per_second, job.eta_seconds) == (1.0, 30)
 
 
+@pytest.mark.parametrize(("after", "rate"), [(999, None), (1_000, 2.0)])
+def test_a_run_of_less_than_a_second_has_no_rate_yet(told, after, rate):
+    assert told(["completed"] * 2 + ["queued"] * 9, after=after, **RUN).rate_per_second == rate
+
+
+def test_a_job_that_ended_within_a_second_has_the_rate_of_its_whole_life(told):
+    assert told(["completed"] * 2, status="completed", progress_at=NOW + 20).rate_per_second == 100.0
+
+
+@pytest.mark.parametrize(("apart", "rate"), [(2, None), (999, None), (1_000, 1.0)])
+def test_after_a_restart_two_items_close_together_are_no_pace(told, rows, store, apart, rate):
+    job_id = told(["completed"] * 2 + ["queued"] * 30, **RUN).id
+    today = NOW + 24 * HOUR
+    for number, item_id in enumerate(rows.ids(job_id)[:2]):
+        rows.change("update job_items set completed_at=? where id=?", today + apart * number, item_id)
+    runner = ALIVE._replace(id=2, started_at=today)
+    assert reads.job(store, job_id, now=today + 5_000, runner=runner).rate_per_second == rate
+
+
+def test_the_pace_of_quick_items_is_taken_over_as_many_as_fill_a_second(told, rows, store):
+    """256 of them, the sample of a slow job, take a quarter of it."""
+    job_id = told(["completed"] * 3_000 + ["queued"], **RUN).id
+    today = NOW + 24 * HOUR
+    first = rows.ids(job_id)[0]
+    rows.change("update job_items set completed_at = ? + id - ? where job_id=?", today, first, job_id)
+    runner = ALIVE._replace(id=2, started_at=today)
+    assert reads.job(store, job_id, now=today + 3_000, runner=runner).rate_per_second == 1_000.0
+
+
 def test_after_a_restart_nothing_is_said_of_the_pace_until_it_shows(told, rows, store):
     job_id = told(["completed"] * 21 + ["queued"] * 30, **RUN).id
     runner = ALIVE._replace(id=2, started_at=NOW + 24 * HOUR)

@@ -19,7 +19,7 @@ from jobd.store.transitions import (
     Event,
     JobMove,
     Move,
-    count_items,
+    count_moves,
     job_move,
     move_jobs,
     note_job,
@@ -232,7 +232,7 @@ def test_a_counter_that_cannot_be_moves_back_what_was_to_be_counted(store, rows)
 
     def work(connection):
         transition(store, connection, complete, (item_id,))
-        count_items(store, connection, {job_id: {"running": -1, "completed": 1}}, progress=LATER)
+        count_moves(store, connection, {job_id: 1}, "running", "completed", progress=LATER)
 
     with pytest.raises(Permanent, match="jobs_counters"):
         store.write(work)
@@ -241,12 +241,12 @@ def test_a_counter_that_cannot_be_moves_back_what_was_to_be_counted(store, rows)
 
 def test_counters_of_many_jobs_move_in_one_call_and_progress_is_kept_where_nothing_settled(store, rows):
     first, second = (rows.job(["running", "queued"], status="running", progress_at=NOW) for _ in range(2))
-    deltas = {first: {"running": -1, "queued": 1}, second: {"running": 1}}
-    store.write(lambda c: count_items(store, c, deltas, progress=None))
-    assert rows.all("select items_running, progress_at from jobs order by id") == [(0, NOW), (2, NOW)]
-    store.write(lambda c: count_items(store, c, {first: {"skipped": 1}}, progress=LATER))
-    assert rows.all("select items_skipped, progress_at from jobs order by id") == [(1, LATER), (0, NOW)]
-    store.write(lambda c: count_items(store, c, {}, progress=LATER))
+    store.write(lambda c: count_moves(store, c, {first: 1, second: 1}, "queued", "running", progress=None))
+    assert rows.all("select items_running, progress_at from jobs order by id") == [(2, NOW), (2, NOW)]
+    store.write(lambda c: count_moves(store, c, {first: 2, second: 1}, "running", "skipped", progress=LATER))
+    assert rows.all("select items_running, items_skipped from jobs order by id") == [(0, 2), (1, 1)]
+    assert rows.all("select progress_at from jobs order by id") == [(LATER,), (LATER,)]
+    store.write(lambda c: count_moves(store, c, {}, "running", "failed", progress=LATER))
 
 
 def test_a_note_is_an_event_from_the_status_to_itself_and_one_version(store, rows):
@@ -304,7 +304,7 @@ def test_of_two_who_complete_one_attempt_one_wins_and_the_other_is_told(store, r
         def work(connection):
             answer = transition(store, connection, complete, (item_id, 1))
             if answer is Answer.APPLIED:
-                count_items(store, connection, {job_id: {"running": -1, "completed": 1}}, progress=LATER)
+                count_moves(store, connection, {job_id: 1}, "running", "completed", progress=LATER)
             return answer
 
         return lambda: store.write(work)
