@@ -98,7 +98,7 @@ def test_a_second_daemon_is_refused_under_every_name_of_the_file(app, path, prog
 STALE = ["", "garbage", "[]", '{"pid": 1}', "{" * 9000, f'{{"pid": {os.getpid()}, "host": "here"}}']
 
 
-@pytest.mark.parametrize("stale", STALE)
+@pytest.mark.parametrize("stale", STALE, ids=range(len(STALE)))
 def test_what_is_written_in_the_file_is_never_believed(claim, path, stale):
     """Not even the pid of a process that lives: only the kernel knows who holds it."""
     Path(claim.path).write_text(stale)
@@ -119,7 +119,9 @@ def test_a_reused_pid_fools_nobody(claim, path, program):
         assert owner(str(path)).pid == os.getpid()
 
 
-@pytest.mark.parametrize(("listed", "who"), [(True, f"pid {os.getpid()}"), (False, "an unknown process")])
+@pytest.mark.parametrize(
+    ("listed", "who"), [(True, f"pid {os.getpid()}"), (False, "an unknown process")], ids=["listed", "unlisted"]
+)
 def test_a_refusal_without_a_readable_name_still_refuses(claim, monkeypatch, listed, who):
     if not listed:
         monkeypatch.setattr(lock, "_holders", lambda _: [])

@@ -60,6 +60,17 @@ def test_items_of_other_jobs_in_between_do_not_show(store, rows):
     assert reads.strip(store, interleaved(rows, statuses), 4) == ["completed", "completed", "running", "queued"]
 
 
+def test_one_foreign_item_between_two_looks_hides_no_end(store, rows):
+    """Of 200 items every third is looked at; the one that moved beyond the count must be seen all the same."""
+    job_id, other = rows.job(["completed"] * 199 + ["failed"]), rows.job(["failed"])
+    (between,) = rows.ids(other)
+    first = rows.ids(job_id)[0]
+    rows.change("update job_items set id = -(id + 1) where job_id=? and id > ?", job_id, first + 100)
+    rows.change("update job_items set id = ? where id = ?", first + 101, between)
+    rows.change("update job_items set id = -id where id < 0")
+    assert reads.strip(store, job_id, 4) == ["completed"] * 3 + ["failed"]
+
+
 def test_a_stretch_without_an_item_of_the_job_is_left_out(store, rows):
     job_id = rows.job(["completed", "failed"])
     rows.change("update job_items set id = id + 10 where status='failed'")
@@ -82,7 +93,7 @@ def test_where_too_many_rows_would_be_passed_over_there_is_no_strip(store, rows,
 
 def test_interleaved_items_have_the_same_limit(store, rows, monkeypatch):
     job_id = interleaved(rows, ["completed"] * 8)
-    monkeypatch.setattr(strip, "STRIP_ROWS", 14)
+    monkeypatch.setattr(strip, "STRIP_ROWS", 15)
     assert reads.strip(store, job_id, 2) == []
     monkeypatch.setattr(strip, "STRIP_ROWS", 16)
     assert reads.strip(store, job_id, 2) == ["completed", "completed"]
