@@ -18,6 +18,8 @@ INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and leave with its exit code."""
     code = call(arguments)
+    # What a full or closed stderr did not take must not fail again when the interpreter flushes at its exit.
+    _silence()
     # An interpreter that ends collects all that was imported, twice: a seventh of what `jobd show` costs.
     gc.freeze()
     sys.exit(code)

@@ -65,10 +65,9 @@ class Claims:
         """The settlement of these has committed."""
         for item in claimed:
             self._flying[item.task] -= 1
-            # Who waited for it may start now.
-            self.more = self.solitude.ended(item.item_id) or self.more
+            self.solitude.ended(item.item_id)
         if self.solitude.anybody and not self._flying.total():
-            # Who waited for the pool to itself may start now.
+            # Who waited for its end, or for the pool to itself, may start now.
             self.more = True
 
     def undone(self) -> None:

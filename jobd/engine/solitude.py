@@ -22,12 +22,10 @@ class Solitude:
         self._item, self._since = item_id, awake
         self._waiting_since = None
 
-    def ended(self, item_id: int) -> bool:
-        """An item has ended; say whether it was the one that ran alone."""
-        if self._item != item_id:
-            return False
-        self._item = None
-        return True
+    def ended(self, item_id: int) -> None:
+        """An item has ended, perhaps the one that ran alone."""
+        if self._item == item_id:
+            self._item = None
 
     def occupied(self, awake: float) -> float:
         """Return for how many more seconds nobody else may start."""

@@ -232,6 +232,13 @@ def test_readers_probing_all_the_time_never_keep_a_daemon_from_starting(claim, p
         claim.release()
 
 
+def test_two_readers_that_probe_at_once_take_each_other_for_no_daemon(claim, path):
+    other = os.open(claim.path, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(other, fcntl.LOCK_SH)
+    assert not probe(str(path))
+    os.close(other)
+
+
 def test_a_claim_waits_for_a_probe_to_pass(claim, monkeypatch):
     """Where it finds the lock shared, which only readers do, it tries again."""
     descriptor = os.open(claim.path, os.O_RDWR | os.O_CREAT)

@@ -263,6 +263,31 @@ def test_the_rescue_file_of_a_replaced_database_settles_nothing_in_its_successor
     successor.close()
 
 
+def test_what_arrives_with_the_news_is_not_written_into_the_lost_file_any_more(quick, gate, kept, rows):
+    gate.opened.set()
+    echo = quick.task(lambda value: gate.entered.wait(SECONDS) and value, name="echo")
+
+    def leave():
+        with quick.daemon(workers=1) as daemon:
+            dispatcher = daemon._dispatcher
+            real = dispatcher._collect
+
+            def collect(pending):
+                real(pending)
+                if pending:
+                    dispatcher.fail(StoreUnusable("it is gone"))
+
+            dispatcher._collect = collect
+            echo.submit(["one"])
+            gate.entered.set()
+            assert daemon.join(SECONDS)
+
+    with pytest.raises(StoreUnusable, match="it is gone"):
+        leave()
+    assert [line["key"] for line in lines(kept)] == ["one"]
+    assert rows.one("select status from job_items") == "running"
+
+
 @pytest.mark.parametrize("suffix", ["-wal", ".lock"])
 @pytest.mark.parametrize("replaced", [False, True])
 def test_a_log_or_a_lock_that_goes_is_noticed_too(lose, path, kept, suffix, replaced):

@@ -80,17 +80,16 @@ def test_a_ring_or_a_nudge_of_another_thread_wakes_the_sleeper(wake):
 
 
 def test_what_comes_before_the_sleep_keeps_it_from_sleeping(wake):
-    wake.ring()
-    wake.prepare()
-    assert seconds_to_wake(wake)[0] is True
-    wake.prepare()
-    wake.ring()
-    assert seconds_to_wake(wake)[0] is True
-    wake.prepare()
-    wake.nudge()
-    answer, seconds = seconds_to_wake(wake)
-    assert answer is False
-    assert seconds < SECONDS / 2
+    def before(*calls):
+        for call in calls:
+            call()
+        answer, seconds = seconds_to_wake(wake)
+        assert seconds < SECONDS / 2
+        return answer
+
+    assert before(wake.ring, wake.prepare) is True
+    assert before(wake.prepare, wake.ring) is True
+    assert before(wake.prepare, wake.nudge) is False
 
 
 def test_a_ring_is_said_once(wake):
