@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Unpack, overload
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
-from jobd import clock, config, running
+from jobd import arguments, clock, config, running
 from jobd.errors import NotFound, UsageError
 from jobd.job import Job
 from jobd.store import open_store, reads
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from jobd.store import SqliteStore
     from jobd.store.views import JobView, ResultView, Runner
     from jobd.tasks import PolicyOptions, SubmitOptions
-
-_ALL: Final = 2**63 - 1
 
 
 class Jobd:
@@ -170,7 +168,7 @@ class Jobd:
         """
         from jobd import submission  # noqa: PLC0415 - a third of what looking would have to load
 
-        name = task if isinstance(task, str) else task.name
+        name = _named(task)
         known = self._tasks.get(name)
         answer = submission.submit(
             self.writing(), name, known.policy if known else None, items, options, now=clock.now(), actor=self.actor
@@ -184,8 +182,14 @@ class Jobd:
             NotFound: there is none.
             UsageError: the reference has none of these forms, or two tasks have a job of that key.
         """
-        job_id = reference if isinstance(reference, int) else reads.find_job(self.reading(), reference)
+        job_id = self._found(reference) if isinstance(reference, str) else arguments.job_id(reference)
         return Job(self, job_id, view=self.view(job_id))
+
+    def _found(self, reference: str) -> int:
+        store = self.reading()
+        if reference.startswith("=") and not arguments.holdable(reference):
+            raise NotFound(f"there is no job with the key {reference[1:]!a}", hint="jobd list shows the jobs")
+        return reads.find_job(store, reference)
 
     def jobs(  # noqa: PLR0913 - one for each filter
         self,
@@ -203,21 +207,22 @@ class Jobd:
         """Return the newest jobs that meet all filters, newest first; the next page is that ``before`` the last id.
 
         Raises:
-            UsageError: an unknown status.
+            UsageError: an unknown status, a filter that is not text or not a time, or a number below 0 or beyond 64
+                bits.
         """
         views = reads.jobs(
             self.reading(),
             now=clock.now(),
             runner=self.daemon_status(),
             status=status,
-            task=task.name if isinstance(task, Task) else task,
+            task=None if task is None else arguments.text("task", _named(task)),
             since=None if since is None else config.moment(since),
-            key=key,
-            external=external,
+            key=arguments.text_or_none("key", key),
+            external=arguments.text_or_none("external", external),
             stalled=stalled,
             orphaned=orphaned,
-            limit=limit,
-            before=before,
+            limit=arguments.count("limit", limit),
+            before=arguments.count_or_none("before", before),
             stall_after=self.settings.stall_after,
         )
         return [Job(self, view.id, view=view) for view in views]
@@ -235,9 +240,17 @@ class Jobd:
     def results(
         self, task: str | Task[Any, Any], key: str | None = None, *, limit: int | None = None
     ) -> list[ResultView]:
-        """Return the results of a task over all its jobs, newest first; of one key where it is named."""
-        name = task if isinstance(task, str) else task.name
-        return reads.results_of(self.reading(), name, key, limit=_ALL if limit is None else limit)
+        """Return the results of a task over all its jobs, newest first; of one key where it is named.
+
+        Raises:
+            UsageError: the task or the key has a name that none can have, or the limit is below 0.
+        """
+        return reads.results_of(
+            self.reading(),
+            arguments.text("task", _named(task)),
+            arguments.text_or_none("key", key),
+            limit=arguments.limit(limit),
+        )
 
     # -- who runs them --------------------------------------------------------------------------------------------
 
@@ -313,3 +326,7 @@ class Jobd:
 
         count = self.settings.workers if workers is None else config.count(workers)
         return Daemon(self.writing(), self.tasks, self.settings, workers=count, allow_network=allow_network)
+
+
+def _named(task: str | Task[Any, Any]) -> str:
+    return task.name if isinstance(task, Task) else arguments.text_of("task", task)

@@ -28,6 +28,8 @@ _NUMBER: Final = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
 _SIZE: Final = re.compile(r"(\d{1,15}(?:\.\d+)?)\s*([a-z]*)", re.ASCII)
 # A week beyond a century would overflow the milliseconds that rows hold long before it means anything.
 _LONGEST: Final = 100 * 366 * 86_400.0
+# From the year 2 to the end of 9998, in ms: a day more or less, in another zone, is a time still.
+_TIMES: Final = range(-62_104_060_800_000, 253_370_764_800_000)
 
 
 def duration(value: Any) -> float:
@@ -86,12 +88,15 @@ def moment(at: dt.datetime) -> int:
     """Return a time as Unix milliseconds; one without a zone is local.
 
     Raises:
-        UsageError: it is not a time, or out of the range of the machine's clock.
+        UsageError: it is not a time, or not of the years 2 to 9998.
     """
     try:
-        return int(at.timestamp() * 1000)
+        ms = int(at.timestamp() * 1000)
     except (AttributeError, OverflowError, OSError, ValueError):
         raise UsageError(f"not a time: {at!r}", hint="a datetime; local unless it carries a zone") from None
+    if ms not in _TIMES:
+        raise UsageError(f"too far from now: {at!r}", hint="a time of the years 2 to 9998")
+    return ms
 
 
 def durability(value: Any) -> str:

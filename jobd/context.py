@@ -54,6 +54,7 @@ class Context:
         self._tail: Tail | None = None
         self._log: logging.Logger | None = None
         self._reported = float("-inf")
+        self._told = False
 
     @property
     def log(self) -> logging.Logger:
@@ -71,14 +72,27 @@ class Context:
     def progress(self, done: float, total: float | None = None, text: str | None = None) -> None:
         """Show how far this item is; written at most four times a second.
 
+        It is for who looks on: what cannot be shown, as it is not JSON or over 4 KiB, fails no item and is said once
+        in the log.
+
         Raises:
             Lost: the attempt is no longer the item's.
         """
         now = self._line.awake()
         if now - self._reported < _PROGRESS_EVERY:
             return
-        self._line.progress(self, codec.dumps([done, total, text], what="progress", limit=4096))
+        try:
+            shown = codec.dumps([done, total, text], what="progress", limit=4096)
+        except codec.NotStorable as error:
+            self._say_not_shown(error)
+            return
+        self._line.progress(self, shown)
         self._reported = now
+
+    def _say_not_shown(self, why: Exception) -> None:
+        if not self._told:
+            self._told = True
+            self.log.warning("ctx.progress is not shown: %s", why)
 
     def raise_if_cancelled(self) -> None:
         """Leave the handler if its job is being cancelled or failed.

@@ -18,7 +18,7 @@ class JobdError(Exception):
     exit_code: ClassVar[int] = 1
     hint: str | None = None
 
-    def __init__(self, message: str, *, hint: str | None = None) -> None:
+    def __init__(self, message: str = "", *, hint: str | None = None) -> None:
         super().__init__(message)
         if hint is not None:
             self.hint = hint

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from jobd import clock
+from jobd import arguments, clock
 from jobd.errors import NoDaemon, NotFound
 from jobd.states import JOB_ENDS
 from jobd.store import figures, reads, steer
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from jobd.store.views import Counts, ErrorGroup, EventView, ItemView, JobDaemon, OutputView, ResultView
 
 _FIELDS: Final = frozenset(JobView._fields)
-_ALL: Final = 2**63 - 1
 _SHORTEST_PAUSE: Final = 0.001
 _LONGEST_PAUSE: Final = 0.05
 # A waiter is late by at most this share of what it has waited for.
@@ -164,7 +163,12 @@ class Job:
         Raises:
             IllegalTransition: it has ended, and not as cancelled.
             Conflict: it is being submitted or deleted.
+            UsageError: the reason is not text.
         """
+        from jobd.context import storable  # noqa: PLC0415 - who only looks does not pay for logging
+
+        if reason is not None:
+            reason = storable(arguments.text_of("reason", reason))
         store, actor = self._app.writing(), self._app.actor
         steer.request_cancel(store, self.id, now=clock.now(), actor=actor, reason=reason)
         steer.work_off(store, self.id, now=clock.now(), actor=actor)
@@ -200,19 +204,33 @@ class Job:
     # -- looking --------------------------------------------------------------------------------------------------
 
     def results(self, key: str | None = None) -> Iterator[ResultView]:
-        """Yield what the items left, in their order and in constant memory; of one item where ``key`` names it."""
+        """Yield what the items left, in their order and in constant memory; of one item where ``key`` names it.
+
+        Raises:
+            UsageError: the key is none that an item can have.
+        """
         store = self._app.reading()
         if key is None:
             return reads.results(store, self.id)
-        found = reads.results_of(store, self.task, key, limit=_ALL)
+        found = reads.results_of(store, self.task, arguments.text("key", key), limit=arguments.ALL)
         return (result for result in found if result.job_id == self.id)
 
     def items(
         self, status: str | None = None, *, key: str | None = None, after: int | None = None, limit: int | None = None
     ) -> list[ItemView]:
-        """Return the items in their order, ``limit`` of them from the one ``after`` this id on."""
-        most = _ALL if limit is None else limit
-        return reads.items(self._app.reading(), self.id, status=status, key=key, after=after, limit=most)
+        """Return the items in their order, ``limit`` of them from the one ``after`` this id on.
+
+        Raises:
+            UsageError: an unknown status, a key that no item can have, or a number below 0 or beyond 64 bits.
+        """
+        return reads.items(
+            self._app.reading(),
+            self.id,
+            status=status,
+            key=arguments.text_or_none("key", key),
+            after=arguments.count_or_none("after", after),
+            limit=arguments.limit(limit),
+        )
 
     def item(self, name: str) -> ItemView:
         """Return the item of this key, or of this id as ``#123``.
@@ -220,7 +238,10 @@ class Job:
         Raises:
             NotFound: there is none.
         """
-        return reads.item(self._app.reading(), self.id, name)
+        store = self._app.reading()
+        if not arguments.holdable(arguments.text_of("an item", name)):
+            raise NotFound(f"job {self.id} has no item {name!a}", hint=f"jobd items {self.id} shows its items")
+        return reads.item(store, self.id, name)
 
     def output(self, name: str) -> OutputView | None:
         """Return what an item's last attempt printed or logged, if it did; ``name`` is that of ``item``.
@@ -228,20 +249,20 @@ class Job:
         Raises:
             NotFound: there is no such item.
         """
-        store = self._app.reading()
-        item = reads.item(store, self.id, name)
+        item = self.item(name)
         try:
-            return reads.output(store, item.id)
+            return reads.output(self._app.reading(), item.id)
         except NotFound:
             return None
 
     def events(self, *, items: bool = False, limit: int | None = None) -> list[EventView]:
         """Return the newest events, oldest first: the job's own and its bulk moves; with ``items`` all."""
-        return reads.events(self._app.reading(), self.id, items=items, limit=_ALL if limit is None else limit)
+        return reads.events(self._app.reading(), self.id, items=items, limit=arguments.limit(limit))
 
     def errors(self, *, limit: int = 100, keys: int = 3) -> list[ErrorGroup]:
         """Return the failed items by their error, the most frequent first, each with its first ``keys`` keys."""
-        return reads.errors(self._app.reading(), self.id, limit=limit, keys=keys)
+        most, named = arguments.count("limit", limit), arguments.count("keys", keys)
+        return reads.errors(self._app.reading(), self.id, limit=most, keys=named)
 
     def durations(self) -> tuple[int, int] | None:
         """Return the median and the 95th percentile of how long its items took, in ms; None where none has ended."""

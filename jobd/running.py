@@ -8,6 +8,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+from jobd import signals
 from jobd.engine import lock
 from jobd.store import reads
 from jobd.store.views import NOBODY, Runner
@@ -94,15 +95,8 @@ def _signals_to(outbox: int) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    former = {number: signal.signal(number, _nothing) for number in _SIGNALS}
-    descriptor = signal.set_wakeup_fd(outbox, warn_on_full_buffer=False)
-    try:
+    with signals.Taken(_SIGNALS, _nothing, outbox):
         yield
-    finally:
-        signal.set_wakeup_fd(descriptor)
-        for number, handler in former.items():
-            # None: it was not set from Python, and cannot be set back from there.
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def _nothing(number: int, frame: Any) -> None:

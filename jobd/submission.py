@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from jobd import codec, config
+from jobd import arguments, codec, config
+from jobd.context import storable
 from jobd.errors import UsageError
 from jobd.items import normalise
 from jobd.store import submit as store_submit
@@ -57,12 +58,12 @@ def prepare(task: str, policy: Policy | None, options: SubmitOptions) -> Submiss
         if value not in choices:
             raise UsageError(f"{name}: not {value!r}", hint=f"one of {', '.join(choices)}")
     allowed = options.get("tolerance")
-    not_before = options.get("not_before")
+    not_before, target = options.get("not_before"), options.get("target")
     return Submission(
         task=_key("task", task),
         params=_params(options.get("params")),
         key=None if options.get("key") is None else _key("key", options["key"]),
-        target=options.get("target"),
+        target=None if target is None else storable(arguments.text_of("target", target)),
         priority=_priority(options.get("priority", 0)),
         not_before=None if not_before is None else config.moment(not_before),
         tolerance=tolerance(allowed) if allowed is not None else policy.tolerance if policy is not None else "0",

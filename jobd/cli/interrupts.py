@@ -10,7 +10,9 @@ from __future__ import annotations
 import os
 import select
 import signal
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
+
+from jobd.signals import Taken
 
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
@@ -23,27 +25,23 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.count = 0
-        self._former: dict[int, Any] = {}
-        self._reader, self._writer, self._wakeup = -1, -1, -1
+        self._reader, self._writer = -1, -1
+        self._taken: Taken | None = None
 
     def __enter__(self) -> Self:
         """Take the signals over."""
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._writer, False)
         os.set_blocking(self._reader, False)
-        self._wakeup = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
-        for number in _SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup means it
-                self._former[number] = signal.signal(number, self._note)
+        self._taken = Taken(_SIGNALS, self._note, self._writer).__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Give the signals back."""
-        for number, former in self._former.items():
-            signal.signal(number, former)
-        signal.set_wakeup_fd(self._wakeup)
+        if self._taken is not None:
+            self._taken.__exit__(kind, error, trace)
         os.close(self._reader)
         os.close(self._writer)
 

@@ -137,6 +137,8 @@ class Daemon:
         With ``drain`` false, or called so after a first call, it gives everything back now.
         """
         self._stopping = True
+        if not drain:
+            self._store.hurried = True
         self._dispatcher.stop(self._settings.drain if drain else 0.0)
 
     @property
@@ -177,14 +179,16 @@ class Daemon:
             # In this order from the bottom up, whatever any of them raises: a lock that is kept keeps the next one out.
             last.callback(self._left.set)
             last.callback(self._lock.release)
+            last.callback(setattr, self._store, "hurried", False)
             last.callback(self._store.close)
             last.callback(self._wake.close)
             self._sign_off()
 
     def _sign_off(self) -> None:
-        if self.failure is not None:
+        if isinstance(self.failure, StoreUnusable):
             return
         try:
+            # Also after a failure of another kind: nobody killed it, and what it ran is interrupted, not its cause.
             daemons.leave(self._store, self.id, now=clock.now(), patience=0)
             self._wal.beat()
         except JobdError as error:

@@ -141,8 +141,10 @@ class Dispatcher:
     def _outlive(self, pending: list[tuple[Attempt, Outcome]]) -> None:
         """The store is gone: keep every outcome beside it, at once what is here, and then what still ends in time."""
         now = clock.now()
-        kept = [outcome for _, outcome in pending]
-        kept += [attempt.outcome(RELEASED, now, now) for attempt in self._executor.take_back()]
+        waiting = [(attempt, attempt.outcome(RELEASED, now, now)) for attempt in self._executor.take_back()]
+        # What never began is kept as stopped: a release gives its attempt's number back, so that the same line read
+        # again would meet the next attempt of that number.
+        kept = [o._replace(kind=STOPPED) if o.kind == RELEASED else o for _, o in (*pending, *waiting)]
         settled = {outcome.item_id for outcome in kept}
         running = {item_id for item_id, attempt in self.registry.items() if attempt.started} - settled
         until = clock.awake() + self._drain

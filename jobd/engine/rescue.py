@@ -13,10 +13,10 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from jobd.store.settle import Outcome, settle
+from jobd.store.settle import BACK, KINDS, Outcome, settle
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from jobd.store.base import Connection
     from jobd.store.sqlite import SqliteStore
@@ -53,7 +53,7 @@ def settle_kept(store: SqliteStore, *, now: int, actor: str) -> int:
 
 
 def _settle_file(store: SqliteStore, path: Path, *, now: int, actor: str) -> int:
-    outcomes = [outcome for daemon, outcome in _read(path) if _ours(store, daemon)]
+    outcomes = _one_each(outcome for daemon, outcome in _read(path) if _ours(store, daemon))
     written = 0
     for start in range(0, len(outcomes), _BATCH):
 
@@ -64,6 +64,16 @@ def _settle_file(store: SqliteStore, path: Path, *, now: int, actor: str) -> int
     path.rename(f"{store.path}.rescue.{now}")
     log.warning("%d of %d kept outcomes were settled from %s", written, len(outcomes), path)
     return written
+
+
+def _one_each(outcomes: Iterable[Outcome]) -> list[Outcome]:
+    """Return one outcome for each attempt: an end that came after it was to be given back is what counts."""
+    chosen: dict[tuple[int, int], Outcome] = {}
+    for outcome in outcomes:
+        token = (outcome.item_id, outcome.attempt)
+        if token not in chosen or chosen[token].kind in BACK:
+            chosen[token] = outcome
+    return list(chosen.values())
 
 
 def _read(path: Path) -> Iterator[tuple[tuple[int, int], Outcome]]:
@@ -79,7 +89,8 @@ def _read(path: Path) -> Iterator[tuple[tuple[int, int], Outcome]]:
         except (ValueError, TypeError, LookupError, AttributeError):
             log.warning("a line of %s cannot be read", path)
             continue
-        yield writer, outcome
+        if outcome.kind in KINDS:
+            yield writer, outcome
 
 
 def _ours(store: SqliteStore, daemon: tuple[int, int]) -> bool:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from jobd.store.claim import Claimed
     from jobd.tasks import Task
 
+_LEFT_OPEN: Final = "jobd: the handler left a transaction open; it was rolled back"
 _ERROR_LIMIT: Final = 4096
 
 
@@ -62,6 +63,9 @@ def run(store: Store, attempt: Attempt) -> Outcome:
     began, started_at = clock.awake(), clock.now()
     kind, value, error_type, error, trace = _call(store, attempt)
     attempt.seconds = clock.awake() - began
+    if store.drop_transaction():
+        # It would hold the write lock for as long as this thread lives, and take every later write of it along.
+        trace = "\n".join(filter(None, (trace, _LEFT_OPEN)))
     claimed, context = attempt.claimed, attempt.context
     return Outcome(
         claimed.item_id,

@@ -13,7 +13,7 @@ import time
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
-from jobd.errors import StoreBusy
+from jobd.errors import JobdError, StoreBusy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,7 +38,7 @@ class Transient(StoreBusy):
         self.waited = waited
 
 
-class Permanent(Exception):
+class Permanent(JobdError):
     """A constraint, a value or a text that the database will never take; the cause is ``__cause__``."""
 
 
@@ -75,6 +75,10 @@ class Store(ABC):
     @abstractmethod
     def in_transaction(self, connection: Connection) -> bool:
         """Say whether a transaction is open, by the driver's own word."""
+
+    @abstractmethod
+    def drop_transaction(self) -> bool:
+        """Roll back what the calling thread left open, opening no connection for it; say whether there was any."""
 
     @abstractmethod
     def judge(self, error: BaseException) -> BaseException:
@@ -141,23 +145,19 @@ class Store(ABC):
         raise AssertionError  # the delays never end
 
     def _transaction(self, work: Callable[[Connection], T]) -> T:
-        try:
-            connection = self.connection()
-            joined = self.in_transaction(connection)
-            if not joined:
-                self.begin(connection)
-        except Exception as error:  # noqa: BLE001 - judged and raised again
-            self._raise(error)
-        if joined:
+        connection = self._asked_for()
+        if self.in_transaction(connection):
             # Not judged here: the outermost write alone retries. One that retried inside it would sleep with the
             # lock held, and after a full disk, which ends the transaction, commit its half alone.
             return work(connection)
         try:
+            self.begin(connection)
             answer = work(connection)
             connection.execute("commit")
         except BaseException as error:  # noqa: BLE001 - judged and raised again
-            # After a full disk or an I/O error the transaction may be gone already: a ROLLBACK would then fail and
-            # hide the cause.
+            # A Ctrl-C may come between the BEGIN and our knowing of it: left open, every later write of this thread
+            # would join it and never commit. After a full disk or an I/O error the transaction may be gone already:
+            # a ROLLBACK would then fail and hide the cause.
             if self.in_transaction(connection):
                 connection.execute("rollback")
             self._raise(error)
@@ -165,16 +165,22 @@ class Store(ABC):
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """Run ``work(connection)`` on one snapshot of the database and return what it returns."""
+        connection = self._asked_for()
         try:
-            connection = self.connection()
             if self.in_transaction(connection):
                 return work(connection)
-            connection.execute("begin")
             try:
+                connection.execute("begin")
                 return work(connection)
             finally:
                 if self.in_transaction(connection):
                     connection.execute("rollback")
+        except Exception as error:  # noqa: BLE001 - judged and raised again
+            self._raise(error)
+
+    def _asked_for(self) -> Connection:
+        try:
+            return self.connection()
         except Exception as error:  # noqa: BLE001 - judged and raised again
             self._raise(error)
 

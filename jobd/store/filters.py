@@ -45,7 +45,7 @@ def conditions(filters: Filters, *, now: int, runner: Runner, stall_after: float
         UsageError: an unknown status.
     """
     if filters == Filters(task=filters.task, before=filters.before) and filters.task is not None:
-        return _of_task(filters.task, filters.before or LARGEST, limit)
+        return _of_task(filters.task, LARGEST if filters.before is None else filters.before, limit)
     where = _Where()
     if filters.before is not None:
         where.add("id < ?", filters.before)

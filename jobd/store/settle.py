@@ -8,7 +8,7 @@ commit in the same pass.
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, get_args
 
 from jobd.states import CANCELLED, COMPLETED, FAILED, QUEUED, RUNNING, SKIPPED
 from jobd.store.base import Permanent
@@ -27,7 +27,8 @@ Kind = Literal["completed", "failed", "skipped", "cancelled", "released", "stopp
 RELEASED: Final = "released"
 STOPPED: Final = "stopped"
 _CANNOT: Final = "cannot be stored: "
-_BACK: Final = frozenset({RELEASED, STOPPED})
+KINDS: Final = frozenset(get_args(Kind))
+BACK: Final = frozenset({RELEASED, STOPPED})
 
 
 class Outcome(NamedTuple):
@@ -235,7 +236,7 @@ def _write(store: Store, connection: Connection, outcomes: Sequence[Outcome], *,
     for kind, batch in by_kind.items():
         _WRITERS[kind](store, connection, batch, now, actor)
         # What only went back to the queue is no progress.
-        target, progress = (QUEUED, None) if kind in _BACK else (kind, now)
+        target, progress = (QUEUED, None) if kind in BACK else (kind, now)
         count_moves(store, connection, Counter(o.job_id for o in batch), RUNNING, target, progress=progress)
     _keep_output(store, connection, [outcome for outcome in outcomes if outcome.output])
 

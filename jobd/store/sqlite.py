@@ -6,9 +6,11 @@ import contextlib
 import functools
 import json
 import os
+import random
 import sqlite3
 import stat
 import threading
+from time import sleep
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import peewee
@@ -25,6 +27,7 @@ SCHEMA_VERSION: Final = 1
 SMALLEST_DATABASE: Final = 512
 OLDEST_SQLITE: Final = (3, 35, 0)  # RETURNING
 _SYNCHRONOUS: Final = {"normal": "normal", "full": "full"}
+_ASK_AGAIN: Final = (0.0005, 0.002)  # seconds between two tries at the write lock
 _TRANSIENT: Final = {
     sqlite3.SQLITE_BUSY: "locked",
     sqlite3.SQLITE_LOCKED: "locked",
@@ -90,6 +93,8 @@ class SqliteStore(Store):
         # One name for one file: a symlink or a relative path must lead to the same lock.
         self.path = os.path.realpath(path)
         self.database = _Database(self.path, _SYNCHRONOUS[durability])
+        # Set by a daemon that has to leave at once: no write waits for another process any more.
+        self.hurried = False
         self._opened = False
         self._opening = threading.RLock()
         self._checking = False
@@ -226,6 +231,13 @@ class SqliteStore(Store):
         if not self.database.is_closed():
             self.database.close()
 
+    def drop_transaction(self) -> bool:
+        """Roll back what the calling thread left open, opening no connection for it; say whether there was any."""
+        if self.database.is_closed() or not self._driver().in_transaction:
+            return False
+        self._driver().execute("rollback")
+        return True
+
     def after_fork(self) -> None:
         """Forget the parent's connections, in a forked child."""
         self.database = _Database(self.path, self.database.synchronous_level)
@@ -234,8 +246,32 @@ class SqliteStore(Store):
         self._checking = False
 
     def begin(self, connection: sqlite3.Connection) -> None:
-        """Begin a transaction that holds the write lock: a deferred one that reads first cannot wait for it."""
-        connection.execute("begin immediate")
+        """Begin a transaction that holds the write lock: a deferred one that reads first cannot wait for it.
+
+        While another process holds it, this asks again every few ms, as long as busy_timeout says. SQLite's own wait
+        sleeps longer the longer it has waited, up to 100 ms: among busy writers whoever came first loses to whoever
+        came last.
+        """
+        connection.execute("pragma busy_timeout=0")
+        try:
+            self._begin(connection)
+        finally:
+            connection.execute(f"pragma busy_timeout={BUSY_TIMEOUT_MS}")
+
+    def _begin(self, connection: sqlite3.Connection) -> None:
+        waited = 0.0
+        while True:
+            try:
+                connection.execute("begin immediate")
+            except sqlite3.OperationalError as error:
+                patient = waited * 1000 < BUSY_TIMEOUT_MS and not self.hurried
+                if _primary(error) != sqlite3.SQLITE_BUSY or not patient:
+                    raise
+            else:
+                return
+            pause = random.uniform(*_ASK_AGAIN)  # noqa: S311 - jitter, not a secret
+            sleep(pause)
+            waited += pause
 
     def in_transaction(self, connection: sqlite3.Connection) -> bool:
         """Say whether a transaction is open."""
@@ -327,8 +363,7 @@ class SqliteStore(Store):
             return Permanent(str(driver))
         if not isinstance(driver, sqlite3.Error):
             return error
-        code = getattr(driver, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
-        primary = code & 0xFF
+        primary = _primary(driver)
         if primary in _TRANSIENT:
             reason = _TRANSIENT[primary]
             waited = BUSY_TIMEOUT_MS / 1000 if primary == sqlite3.SQLITE_BUSY else 0.0
@@ -387,3 +422,8 @@ def _nonempty(path: str) -> bool:
         return os.stat(path).st_size > 0  # noqa: PTH116 - never open() it
     except FileNotFoundError:
         return False
+
+
+def _primary(error: sqlite3.Error) -> int:
+    """Return the first byte of an error's code: what it is, without how it came about."""
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF

@@ -43,6 +43,16 @@ say("left")
 """
 
 
+# The same, and it says that it was asked to stop: what a handler does before that is not yet "no more".
+SAYS_WHEN_STOPPED = RUNS.replace(
+    "app.run(",
+    """from jobd.engine.daemon import Daemon
+real = Daemon.stop
+Daemon.stop = lambda self, **how: (real(self, **how), say("stopping"))
+app.run(""",
+)
+
+
 def jobd_threads():
     return [thread for thread in threading.enumerate() if thread.name.startswith("jobd-")]
 
@@ -218,9 +228,10 @@ def test_join_says_when_the_time_ran_out(app):
 
 def test_sigterm_finishes_what_runs_keeps_the_queue_and_leaves_with_0(app, program, names_of, until, path):
     job = app.submit("held", ["runs", "waits"])
-    daemon = program(RUNS)
+    daemon = program(SAYS_WHEN_STOPPED)
     assert daemon.hears("begun") == "runs"
     daemon.signal(signal.SIGTERM)
+    daemon.hears("stopping")
     daemon.tell()
     daemon.hears("left")
     assert daemon.leaves() == 0
@@ -367,14 +378,18 @@ def test_a_request_is_run_once_however_often_it_is_seen(app, monkeypatch):
             app.store.wake()
         return real(*arguments, **how)
 
+    marks = threading.Semaphore(0)
     with app.daemon() as daemon:
+        scheduler = daemon._scheduler
+        scheduler.on_demand("mark", marks.release)
         monkeypatch.setattr(engine, "bring_in_order", counted)
-        daemon._scheduler.ask("answer")
-        for number in range(1, 6):
-            engine.ask(app.store, "recover", check_only=False)
-            daemon._scheduler.ask("answer")
-            daemon._attend()
-            assert len(ran) == number
+        engine.ask(app.store, "recover", check_only=False)
+        scheduler.ask("answer")
+        # What was asked for before the first of them has rung when the second has.
+        for _ in range(2):
+            scheduler.ask("mark")
+            assert marks.acquire(timeout=SECONDS)
+    assert ran == ["jobd-maintenance"]
 
 
 def test_a_run_that_began_before_the_request_does_not_answer_it(store):

@@ -206,13 +206,14 @@ def test_a_second_signal_does_not_wait_for_the_lock_and_loses_nothing(
             gate.opened.set()
             until(lambda: daemon.degraded)
             daemon.stop(drain=False)
+            daemon.join(SECONDS / 2)
+            elsewhere.free()
         pytest.fail(f"job {job.id}: it did not say that it could not write")
 
     with pytest.raises(StoreBusy, match="locked") as left:
         leave()
     assert left.value.exit_code == 5
     assert [json.loads(line)["value"] for line in kept.read_text().splitlines() if line] == ['"ends"']
-    elsewhere.free()
     gate.entered.clear()
     with app.daemon():
         assert app.job("@last").wait(SECONDS).status == "completed"

@@ -74,6 +74,7 @@ def test_a_client_gives_up_after_about_ten_seconds_with_one_line(store, rows, ho
 def test_the_time_spent_in_the_driver_counts_as_patience(store, holder, impatient, monkeypatch):
     store.connection()  # opened with the short timeout, so that only the count is that of production
     monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 5_000)
+    monkeypatch.setattr(sqlite, "sleep", lambda _: None)
     with pytest.raises(Transient):
         store.write(add())
     assert len(impatient) == 1, "5 s in the driver, a delay, 5 s in the driver"
@@ -287,3 +288,19 @@ def test_a_full_disk_is_transient_and_the_store_goes_on_when_there_is_room(tmp_p
     assert reason in {"disk full 5 True", "I/O error 5 True"}
     assert before == "[('before',)]"
     assert after == "[('after',), ('before',)]"
+
+
+def test_a_ctrl_c_right_after_the_begin_leaves_no_transaction_that_later_writes_would_join(store, rows, monkeypatch):
+    begin = store.begin
+
+    def interrupted(connection):
+        begin(connection)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store, "begin", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        store.write(add())
+    monkeypatch.undo()
+    assert not store.in_transaction(store.connection())
+    store.write(add())
+    assert rows.one(COUNT) == 1
