@@ -113,6 +113,17 @@ class Context:
         self._line.result(self, codec.result(value))
         self.saved = True
 
+    def save_data(self, data: bytes) -> None:
+        """Store the large companion of the result: bytes of any size, compressed, read only when asked for.
+
+        Raises:
+            Lost: the attempt is no longer the item's.
+            TypeError: not bytes.
+        """
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise TypeError(f"save_data() takes bytes, not {type(data).__name__}")
+        self._line.data(self, bytes(data))
+
     def output(self) -> tuple[str, bool] | None:
         """Return what was logged and whether its beginning was cut; None if nothing was."""
         return self._tail.text() if self._tail is not None else None
@@ -125,6 +136,7 @@ class Line:
     cancelled: Callable[[], bool]
     progress: Callable[[Context, str], None]
     result: Callable[[Context, str], None]
+    data: Callable[[Context, bytes], None]
 
     def __init__(
         self,
@@ -133,11 +145,13 @@ class Line:
         cancelled: Callable[[], bool],
         progress: Callable[[Context, str], None],
         result: Callable[[Context, str], None],
+        data: Callable[[Context, bytes], None],
     ) -> None:
         self.awake = awake
         self.cancelled = cancelled
         self.progress = progress
         self.result = result
+        self.data = data
 
 
 class _Onward(logging.Handler):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from jobd import arguments, clock
 from jobd.errors import NoDaemon, NotFound
 from jobd.states import JOB_ENDS
-from jobd.store import figures, reads, steer
+from jobd.store import attempt, figures, reads, steer
 from jobd.store.views import JobView
 
 if TYPE_CHECKING:
@@ -242,6 +242,14 @@ class Job:
         if not arguments.holdable(arguments.text_of("an item", name)):
             raise NotFound(f"job {self.id} has no item {name!a}", hint=f"jobd items {self.id} shows its items")
         return reads.item(store, self.id, name)
+
+    def data(self, name: str) -> bytes | None:
+        """Return what ``ctx.save_data`` left beside an item's result, None if nothing; ``name`` is that of ``item``.
+
+        Raises:
+            NotFound: there is no such item.
+        """
+        return attempt.load_data(self._app.reading(), self.item(name).id)
 
     def output(self, name: str) -> OutputView | None:
         """Return what an item's last attempt printed or logged, if it did; ``name`` is that of ``item``.

@@ -13,7 +13,7 @@ from jobd.context import Context, Line, storable, tail
 from jobd.engine.points import reach
 from jobd.errors import Cancelled, Fail, Lost, Skip
 from jobd.states import CANCELLED, COMPLETED, FAILED, SKIPPED
-from jobd.store.attempt import save_progress, save_result
+from jobd.store.attempt import save_data, save_progress, save_result
 from jobd.store.base import Transient
 from jobd.store.settle import Kind, Outcome
 
@@ -134,6 +134,7 @@ def _context(store: Store, attempt: Attempt) -> Context:
             result=lambda ctx, text: save_result(
                 store, ctx.item_id, ctx.attempt, text, now=clock.now(), patience=math.inf
             ),
+            data=lambda ctx, data: save_data(store, ctx.item_id, ctx.attempt, data, patience=math.inf),
         ),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import TYPE_CHECKING
 
 from jobd.errors import Lost
@@ -55,6 +56,34 @@ def save_result(store: Store, item_id: int, attempt: int, value: str, *, now: in
             raise _lost(item_id, attempt)
 
     store.write(work, patience=patience)
+
+
+def save_data(store: Store, item_id: int, attempt: int, data: bytes, *, patience: float) -> None:
+    """Store the large companion of an attempt's result, compressed and apart from it.
+
+    Raises:
+        Lost: the attempt is no longer the item's.
+    """
+    packed = zlib.compress(data)
+
+    def work(connection: Connection) -> None:
+        changed = connection.execute(
+            "insert into result_data (item_id, attempt, data) select id, attempt, ? from job_items"
+            f" where {_MINE} on conflict (item_id) do update set attempt=excluded.attempt, data=excluded.data",
+            (packed, item_id, attempt),
+        ).rowcount
+        if changed != 1:
+            raise _lost(item_id, attempt)
+
+    store.write(work, patience=patience)
+
+
+def load_data(store: Store, item_id: int) -> bytes | None:
+    """Return what ``save_data`` stored with an item; None where there is nothing."""
+    found = store.read(
+        lambda connection: connection.execute("select data from result_data where item_id=?", (item_id,)).fetchone()
+    )
+    return None if found is None else zlib.decompress(found[0])
 
 
 def _lost(item_id: int, attempt: int) -> Lost:

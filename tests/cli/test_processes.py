@@ -17,6 +17,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
+import multiprocessing
 import time
 from pathlib import Path
 from jobd import Jobd
@@ -32,6 +33,16 @@ def gate(n):
 @app.task
 def quick(n):
     return n
+
+@app.task
+def pools(n):
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        next(pool.imap_unordered(abs, range(n, n + 1000)))
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    child.start()
+    child.terminate()
+    child.join()
+    return child.exitcode
 """
 GATE = "./program.py:gate"
 PATIENCE = 20
@@ -182,6 +193,31 @@ def test_a_daemon_drains_on_sigterm_and_leaves_with_0(place, start, daemon, ask)
     assert ask("show", "1")["counts"]["running"] == 0
 
 
+def test_what_a_handler_tells_its_own_processes_is_not_told_to_the_daemon(start, daemon, ask):
+    start("submit", "./program.py:pools", "--range", "1:4").wait(PATIENCE)
+    assert end(start("wait", "1", "--timeout", f"{PATIENCE}s"))[0] == 0
+    assert {result["value"] for result in ask("results", "1")} == {-signal.SIGTERM}
+    assert daemon.poll() is None
+
+
+def test_what_a_handler_tells_its_own_processes_is_not_told_to_a_run(start, ask):
+    assert end(start("run", "./program.py:pools", "--range", "1:4"))[0] == 0
+    assert {result["value"] for result in ask("results", "1")} == {-signal.SIGTERM}
+
+
+def test_a_daemon_in_the_background_of_a_shell_is_not_stopped_by_ctrl_c(place, environment, ask):
+    line = f"{sys.executable} -m jobd --app ./program.py start & echo $!; wait"
+    with subprocess.Popen(["sh", "-c", line], cwd=place, env=environment, stdout=subprocess.PIPE, text=True) as shell:
+        pid = int(shell.stdout.readline())
+        try:
+            until(lambda: any(task["daemon"] for task in ask("tasks")))
+            os.kill(pid, signal.SIGINT)
+            ask("run", "./program.py:quick", "1")
+            assert ask("show", "1")["daemon"]["alive"]
+        finally:
+            os.kill(pid, signal.SIGTERM)
+
+
 def test_a_second_daemon_names_the_first_and_leaves_with_7(start, daemon):
     code, _, err = end(start("--app", "./program.py", "start"))
     assert code == 7
@@ -287,6 +323,26 @@ def test_a_stream_that_takes_nothing_is_no_reason_not_to_run(place, environment,
     ended = subprocess.run(["sh", "-c", line], cwd=place, env=environment, check=False, capture_output=True, text=True)
     assert (ended.returncode, "Traceback" in ended.stderr) == (0, False)
     assert ask("show", "1")["status"] == "completed"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["show", b"=\xff"], 3),
+        (["item", b"1:\xff"], 3),
+        (["list", "--key", b"\xff"], 2),
+        (["items", "1", "--key", b"\xff"], 2),
+        (["results", "quick", "--key", b"\xff"], 2),
+        (["submit", "quick", "a", "--job-key", b"\xff"], 2),
+        (["submit", b"./\xff.py:quick", "a"], 0),
+    ],
+)
+def test_a_name_that_is_not_utf_8_is_named_on_one_line(place, start, arguments, expected):
+    assert start("submit", "./program.py:quick", "a").wait(PATIENCE) == 0
+    (place / os.fsdecode(b"\xff.py")).write_text(PROGRAM)
+    code, _, err = end(start("--app", "./program.py", *arguments))
+    assert code == expected
+    assert "unexpected" not in err
 
 
 @pytest.mark.parametrize("arguments", [["show", b"\xff"], ["submit", b"./\xff.py:f", "a"], ["--db", b"\xff", "list"]])

@@ -44,6 +44,7 @@ class Runner:
                 cancelled=lambda: self.cancelled,
                 progress=lambda _, text: self.take(self.said, text),
                 result=lambda _, text: self.take(self.results, text),
+                data=lambda *_: None,
             ),
         )
 
@@ -99,10 +100,14 @@ def test_progress_that_was_refused_is_no_progress(runner, ctx):
 
 
 @pytest.mark.parametrize("bad", [(float("nan"),), (object(),), (1, 2, "x" * 5_000)])
-def test_progress_that_cannot_be_stored_is_refused_before_it_is_said(runner, ctx, bad):
-    with pytest.raises(NotStorable, match="progress"):
+def test_progress_that_cannot_be_shown_fails_no_item_and_is_said_once(runner, ctx, bad):
+    for _ in range(3):
         ctx.progress(*bad)
     assert runner.said == []
+    ctx.progress(1)
+    assert runner.said == [[1, None, None]]
+    text, _ = ctx.output()
+    assert [line.split(" ", 2)[2].split(" ")[0] for line in text.splitlines()] == ["WARNING"]
 
 
 def test_progress_is_on_the_items_row_and_moves_the_jobs(app, rows, gate):
@@ -425,3 +430,32 @@ def test_the_idempotency_key_is_the_same_for_each_attempt_and_for_no_other_item(
     for value, attempt, key in seen:
         keys.setdefault(key, []).append((value, attempt))
     assert sorted(keys.values()) == [[("a", 1)], [("a", 1), ("a", 2)], [("b", 1), ("b", 2)]]
+
+
+def test_data_is_kept_beside_the_result_and_read_only_when_asked_for(app):
+    large = bytes(range(256)) * 8_192
+
+    @app.task
+    def fetch(value, ctx):
+        ctx.save_data(large if value == "large" else b"")
+        return len(large)
+
+    @app.task
+    def wrong(value, ctx):
+        ctx.save_data("text")
+
+    with app.daemon():
+        job = fetch.submit(["large", "empty"]).wait(20)
+        refused = wrong.submit(["a"]).wait(20)
+    assert [result.has_data for result in job.results()] == [True, True]
+    assert (job.data("large"), job.data("empty"), refused.data("a")) == (large, b"", None)
+    assert refused.item("a").error == "save_data() takes bytes, not str"
+
+
+def test_data_of_an_attempt_that_is_no_longer_the_items_is_refused(app):
+    from jobd.store.attempt import load_data, save_data
+
+    job = app.task(lambda value: value, name="echo").submit(["a"])
+    with pytest.raises(Lost):
+        save_data(app.store, job.item("a").id, 1, b"late", patience=0)
+    assert load_data(app.store, job.item("a").id) is None

@@ -144,7 +144,7 @@ def test_a_sigkill_frees_it_at_once(claim, program):
 FORKS = """
 import ctypes
 app = Jobd(path)
-fork = {"os.fork": os.fork, "libc": ctypes.CDLL(None).fork}[sys.argv[2]]
+fork = {"os.fork": os.fork, "libc": ctypes.PyDLL(None).fork}[sys.argv[2]]
 
 @app.task
 def work(value):
