@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 
@@ -12,3 +13,8 @@ def no_settings_of_this_machine(monkeypatch):
     for name in list(os.environ):
         if name.startswith("JOBD_"):
             monkeypatch.delenv(name)
+
+
+def pytest_configure():
+    # A shell starts what runs in its background with SIGINT ignored, and so would everything be that a test starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
