@@ -544,6 +544,22 @@ def test_a_second_signal_leaves_at_once(app, held, gate):
     assert job.refresh().counts.queued == 1
 
 
+def test_a_signal_that_is_ignored_is_left_so(app, gate):
+    @app.task
+    def look(value):
+        gate.entered.set()
+        return signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        job = look.submit([1])
+        interrupt_when(gate.entered, signal.SIGINT, signal.SIGTERM)
+        app.run(workers=1)
+        assert [result.value for result in job.results()] == [True]
+    finally:
+        signal.signal(signal.SIGINT, former)
+
+
 def test_signal_handlers_are_given_back_when_it_cannot_start(app, path):
     before = signal.getsignal(signal.SIGTERM)
     with Jobd(path).daemon(), pytest.raises(DaemonRunning):

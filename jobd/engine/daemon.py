@@ -13,6 +13,7 @@ import jobd
 from jobd import clock, process
 from jobd.engine import rescue
 from jobd.engine.dispatcher import Dispatcher
+from jobd.engine.files import Files
 from jobd.engine.lock import Lock, Owner
 from jobd.engine.recovery import bring_in_order
 from jobd.engine.runner import run
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     from jobd.config import Settings
     from jobd.store.settle import Outcome
-    from jobd.store.sqlite import Identity, SqliteStore
+    from jobd.store.sqlite import SqliteStore
     from jobd.tasks import Task
 
 log = logging.getLogger("jobd.daemon")
@@ -65,8 +66,6 @@ class Daemon:
         self._left = threading.Event()
         self._stopping = False
         self._started_at = 0
-        self._identity = store.identity()
-        self._wal_identity: Identity | None = None
         self._trouble = Sparingly(log)
 
     # -- its life -------------------------------------------------------------------------------------------------
@@ -96,7 +95,7 @@ class Daemon:
 
     def _begin(self, me: process.Process, undo: contextlib.ExitStack) -> None:
         self._store.open()
-        self._identity = self._store.identity()
+        self._files = Files(self._store, self._lock)
         self._started_at = clock.now()
         self.id = daemons.register(self._store, me, tasks=self._tasks, version=jobd.__version__, now=self._started_at)
         self._actor = f"daemon {self.id}"
@@ -163,7 +162,7 @@ class Daemon:
             self._dispatcher.run()
         except JobdError as error:
             # A file that is gone shows in many ways; this is the one that says what happened.
-            self.failure = (isinstance(error, StoreUnusable) and self._lost()) or error
+            self.failure = (isinstance(error, StoreUnusable) and self._files.lost()) or error
             log.error("the daemon leaves: %s", self.failure)  # noqa: TRY400 - a finding about the file, no traceback
         except BaseException as error:
             log.exception("the dispatcher failed")
@@ -210,17 +209,15 @@ class Daemon:
             self._store.close()
 
     def _open_log(self) -> None:
-        # From its first read on this thread has the log open: whoever else closes, SQLite does not remove it.
         try:
-            daemons.requests(self._store)
-            self._wal_identity = self._store.identity("-wal")
+            self._files.open_log()
         except Transient as error:
             self._put_off("the log could not be opened", error)
         except JobdError as error:
             self._dispatcher.fail(error)
 
     def _heartbeat(self) -> None:
-        if lost := self._lost():
+        if lost := self._files.lost():
             self._dispatcher.fail(lost)
             return
         state: dict[str, Any] = {}
@@ -234,18 +231,6 @@ class Daemon:
             self._put_off("no heartbeat could be written", error)
         except StoreUnusable as error:
             self._dispatcher.fail(error)
-
-    def _lost(self) -> StoreUnusable | None:
-        """Say which of its files is not the one any more that it has open: what it writes there nobody reads."""
-        if self._store.identity() != self._identity:
-            lost = self._store.path
-        elif self._wal_identity is not None and self._store.identity("-wal") != self._wal_identity:
-            lost = f"{self._store.path}-wal"
-        elif not self._lock.intact():
-            lost = self._lock.path
-        else:
-            return None
-        return StoreUnusable(f"{lost} was removed or replaced under the daemon", hint="jobd restore BACKUP")
 
     def _put_off(self, what: str, error: Transient) -> None:
         # A degraded dispatcher has said why already, and of two lines a minute one is for the end of it.

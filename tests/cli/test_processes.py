@@ -1,5 +1,6 @@
 """The command line as a person meets it: processes, signals, terminals, pipes."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -94,6 +95,8 @@ def start(place, environment):
             env=environment,
             text=True,
             errors="surrogateescape",
+            # With what its handlers forked, which would hold its pipes open.
+            process_group=0,
             **({"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | settings),
         )
         started.append(process)
@@ -101,8 +104,8 @@ def start(place, environment):
 
     yield begin
     for process in started:
-        if process.poll() is None:
-            process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
 
 
@@ -203,19 +206,6 @@ def test_what_a_handler_tells_its_own_processes_is_not_told_to_the_daemon(start,
 def test_what_a_handler_tells_its_own_processes_is_not_told_to_a_run(start, ask):
     assert end(start("run", "./program.py:pools", "--range", "1:4"))[0] == 0
     assert {result["value"] for result in ask("results", "1")} == {-signal.SIGTERM}
-
-
-def test_a_daemon_in_the_background_of_a_shell_is_not_stopped_by_ctrl_c(place, environment, ask):
-    line = f"{sys.executable} -m jobd --app ./program.py start & echo $!; wait"
-    with subprocess.Popen(["sh", "-c", line], cwd=place, env=environment, stdout=subprocess.PIPE, text=True) as shell:
-        pid = int(shell.stdout.readline())
-        try:
-            until(lambda: any(task["daemon"] for task in ask("tasks")))
-            os.kill(pid, signal.SIGINT)
-            ask("run", "./program.py:quick", "1")
-            assert ask("show", "1")["daemon"]["alive"]
-        finally:
-            os.kill(pid, signal.SIGTERM)
 
 
 def test_a_second_daemon_names_the_first_and_leaves_with_7(start, daemon):
