@@ -171,7 +171,7 @@ create table daemons (
 
 -- What the maintenance ran, and what a client asks the daemon to run.
 create table passes (
-  name          text    primary key,
+  name          text    primary key not null,
   requested_at  integer,
   started_at    integer,
   finished_at   integer,
@@ -179,7 +179,7 @@ create table passes (
 );
 
 create table schedules (
-  name           text    primary key,
+  name           text    primary key not null,
   task           text    not null,
   spec           text    not null,
   zone           text    not null,
