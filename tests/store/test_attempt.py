@@ -125,7 +125,7 @@ def test_of_a_result_and_the_word_that_stops_its_attempt_the_first_decides(store
 
 def test_a_store_that_is_busy_says_so_at_once_to_who_has_no_patience(store, rows, running, monkeypatch):
     job_id, item_id = running
-    store.connection().execute("pragma busy_timeout=1")
+    monkeypatch.setattr("jobd.store.sqlite.BUSY_TIMEOUT_MS", 1)
     rival = SqliteStore(store.path)
     rival.connection().execute("begin immediate")
     with pytest.raises(Transient):
