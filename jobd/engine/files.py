@@ -12,7 +12,8 @@ from jobd.store import daemons
 
 if TYPE_CHECKING:
     from jobd.engine.lock import Lock
-    from jobd.store.sqlite import Identity, SqliteStore
+    from jobd.store.file import Identity
+    from jobd.store.sqlite import SqliteStore
 
 
 class Files:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from jobd.filesystem import NETWORK, file_system
 from jobd.store.invariants import LIMIT, invariants, violations
-from jobd.store.sqlite import APPLICATION_ID, SCHEMA_VERSION
+from jobd.store.schema import APPLICATION_ID, SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -32,7 +32,7 @@ def save_progress(
             raise _lost(item_id, attempt)
         connection.execute("update jobs set progress_at = ? where id = ?", (now, job_id))
 
-    store.write(work, patience=patience)
+    store.share(work, patience=patience)
 
 
 def save_result(store: Store, item_id: int, attempt: int, value: str, *, now: int, patience: float) -> None:
@@ -55,7 +55,7 @@ def save_result(store: Store, item_id: int, attempt: int, value: str, *, now: in
         if changed != 1:
             raise _lost(item_id, attempt)
 
-    store.write(work, patience=patience)
+    store.share(work, patience=patience)
 
 
 def save_data(store: Store, item_id: int, attempt: int, data: bytes, *, patience: float) -> None:

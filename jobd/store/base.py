@@ -13,7 +13,8 @@ import time
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
-from jobd.errors import JobdError, StoreBusy
+from jobd.errors import JobdError, StoreBusy, StoreUnusable
+from jobd.store.sharing import Asked, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -51,6 +52,7 @@ class Store(ABC):
     def __init__(self) -> None:
         # One writer at a time in this process: threads wait here in turn instead of in the driver's busy loop.
         self.mutex = threading.RLock()
+        self.waiting = Waiting()
         # Called after a commit that may have given the daemon something to do.
         self.wake: Callable[[], None] = lambda: None
 
@@ -132,11 +134,60 @@ class Store(ABC):
             Permanent: the database will never take it.
             StoreUnusable: the file cannot be used.
         """
+        return self._patiently(lambda: self._transaction(work), patience)
+
+    def share(self, work: Callable[[Connection], T], *, patience: float = CLIENT_PATIENCE) -> T:
+        """As :meth:`write`, for a short ``work`` that other threads' may be committed with, in whichever thread.
+
+        ``work`` keeps to the connection that it is given. What it raises undoes it alone.
+        """
+        connection = self._asked_for()
+        if self.in_transaction(connection):
+            return work(connection)
+        mine = self.waiting.add(work)
+        # Whoever is about to ask, too, gets the interpreter for it: else most would find nobody to share with.
+        time.sleep(0)
+        try:
+            self._patiently(lambda: self._with_others(mine), patience)
+        finally:
+            self.waiting.forget(mine)
+        if mine.error is not None:
+            self._raise(mine.error)
+        answer: T = mine.answer
+        return answer
+
+    def _with_others(self, mine: Asked) -> None:
+        if mine.answered:
+            return
+        together = self.waiting.with_others(mine)
+        if together == [mine]:
+            mine.answer = self._transaction(mine.work)
+            return
+        answers = self._transaction(lambda connection: [self._apart(connection, asked.work) for asked in together])
+        for asked, (answer, error) in zip(together, answers, strict=True):
+            self.waiting.forget(asked)
+            asked.answer, asked.error, asked.answered = answer, error, True
+
+    def _apart(self, connection: Connection, work: Callable[[Connection], T]) -> tuple[T | None, Exception | None]:
+        """Run one of several in the same transaction; return its answer, or the error that undid it alone."""
+        connection.execute("savepoint apart")
+        try:
+            answer = work(connection)
+        except Exception as error:
+            if isinstance(self.judge(error), (Transient, StoreUnusable)) or not self.in_transaction(connection):
+                raise
+            connection.execute("rollback to apart")
+            connection.execute("release apart")
+            return None, error
+        connection.execute("release apart")
+        return answer, None
+
+    def _patiently(self, turn: Callable[[], T], patience: float) -> T:
         spent = 0.0
         for delay in _delays():
             try:
                 with self.mutex:
-                    return self._transaction(work)
+                    return turn()
             except Transient as error:
                 spent += error.waited + delay
                 if spent > patience:

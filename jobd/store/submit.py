@@ -38,6 +38,7 @@ _EVENT: Final = (
     " values (?, 'submit', null, 'queued', ?, ?)"
 )
 _ITEM: Final = "insert into job_items (job_id, key, payload) values (?, ?, ?)"
+_SHORT: Final = 20  # items
 # Whoever cancels or deletes the job in between has the last word.
 _OPEN: Final = (
     "id=? and sealed_at is null and deleted_at is null and cancel_requested_at is null and fail_requested_at is null"
@@ -110,8 +111,10 @@ class _New:
         Raises:
             Conflict: that one is being submitted.
         """
+        # A long one takes milliseconds: many of those in one transaction would keep the others waiting.
+        put = self._store.share if len(self._chunks.first) <= _SHORT else self._store.write
         while True:
-            found = self._store.write(self._create_or_find)
+            found = put(self._create_or_find)
             if isinstance(found, int) or found.sealed_at is not None:
                 return found
             if submitter_lives(found.submitter):

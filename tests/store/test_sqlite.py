@@ -17,7 +17,8 @@ import pytest
 
 from jobd.errors import NotFound, StoreUnusable
 from jobd.store.base import Permanent, Transient
-from jobd.store.sqlite import APPLICATION_ID, SCHEMA_VERSION, SqliteStore, schema
+from jobd.store.schema import APPLICATION_ID, SCHEMA_VERSION, schema
+from jobd.store.sqlite import SqliteStore
 
 ADD = "insert into passes (name) values (?)"
 NAMES = "select name from passes order by name"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from functools import partial
 
 import pytest
 
@@ -35,10 +36,10 @@ def wakes(store):
 @pytest.fixture
 def commits(store):
     """The jobs that each commit left behind: (items in the row, items, sealed)."""
-    seen, write = [], store.write
+    seen = []
 
-    def watched(work, **kwargs):
-        answer = write(work, **kwargs)
+    def watched(put, work, **kwargs):
+        answer = put(work, **kwargs)
         seen.extend(
             store.read(
                 lambda connection: connection.execute(
@@ -49,7 +50,7 @@ def commits(store):
         )
         return answer
 
-    store.write = watched
+    store.write, store.share = partial(watched, store.write), partial(watched, store.share)
     return seen
 
 

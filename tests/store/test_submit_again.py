@@ -327,7 +327,7 @@ def test_changed_params_and_the_items_that_they_run_again_are_one_transaction(st
             seen.append(rows.one("select params, (select count(*) from job_items where status='queued') from jobs"))
         return answer
 
-    store.write = watched
+    store.write = store.share = watched
     again(store, pairs(*names(9)), changed="requeue", params="1")
     assert set(seen) == {("0", 0), ("1", 9)}
 
@@ -351,11 +351,11 @@ def test_a_job_that_is_deleted_between_finding_and_adding_is_a_conflict(store, r
 
     def write_and_delete(work, **kwargs):
         answer = write(work, **kwargs)
-        store.write = write
+        store.write = store.share = write
         rows.change("update jobs set deleted_at=?, key=null", NOW)
         return answer
 
-    store.write = write_and_delete
+    store.write = store.share = write_and_delete
     with pytest.raises(Conflict, match="job 1 is being deleted"):
         again(store, pairs("a", "b", "c", "d"))
     assert rows.one("select items_total from jobs") == 2

@@ -1,0 +1,137 @@
+"""A file, looked at before anything writes to it: whether it is there, whole, and ours. Not one byte is changed.
+
+Never ``open()`` it: closing any descriptor of the file drops the locks that SQLite holds in this process. Only ``stat``
+and SQLite itself look at it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import stat
+from typing import Final, NamedTuple
+
+from jobd.errors import StoreUnusable
+from jobd.store.schema import APPLICATION_ID, SCHEMA_VERSION
+
+SMALLEST_DATABASE: Final = 512
+
+
+class Identity(NamedTuple):
+    """Which file a path leads to; it changes when the file is moved away or replaced."""
+
+    device: int
+    inode: int
+
+
+class Header(NamedTuple):
+    """Whose file it is, by its own word; ``tables`` counts all that its schema names."""
+
+    application: int
+    version: int
+    tables: int
+
+
+def unusable(path: str, why: str, *, hint: str | None = None) -> StoreUnusable:
+    """Return the error that says why the file at ``path`` cannot be used as it is."""
+    return StoreUnusable(f"{path}: {why}", hint=hint)
+
+
+def identity(path: str) -> Identity | None:
+    """Return which file a path leads to now; None where there is none."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 - one call, and nothing that could open it
+    except FileNotFoundError:
+        return None
+    return Identity(found.st_dev, found.st_ino)
+
+
+def bytes_of(path: str) -> int:
+    """Return the size of a file, 0 where there is none."""
+    try:
+        return os.stat(path).st_size  # noqa: PTH116 - as above
+    except FileNotFoundError:
+        return 0
+
+
+def size(path: str) -> int | None:
+    """Return the size of the database at ``path``, None where there is none.
+
+    Raises:
+        StoreUnusable: it is no file, or too small for a database.
+    """
+    try:
+        found = os.stat(path)  # noqa: PTH116 - one call for type and size
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        raise unusable(path, "it is not a regular file")
+    if 0 < found.st_size < SMALLEST_DATABASE:
+        # Of one byte SQLite thinks that it is an empty database.
+        raise unusable(path, "the file is not a database")
+    return found.st_size
+
+
+def make_empty(path: str) -> None:
+    """Create an empty file for its owner alone, where there is none.
+
+    Here and not by SQLite, so that nobody else can read it, not even for an instant. Where another is faster both go
+    on as with any empty file.
+
+    Raises:
+        StoreUnusable: it is gone or empty, and its log is not.
+    """
+    if bytes_of(f"{path}-wal"):
+        # SQLite would delete the log, and with it perhaps the only copy of the jobs.
+        raise unusable(path, "the file is empty but its -wal is not", hint="jobd restore BACKUP")
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+
+
+def schema_version(path: str, *, timeout_ms: int) -> int:
+    """Return the schema's version of a jobd file, 0 for a database without tables.
+
+    Raises:
+        StoreUnusable: it is truncated, another application's, or of a newer jobd.
+    """
+    found = header(path, timeout_ms=timeout_ms)
+    if found.application != APPLICATION_ID and (found.application or found.tables):
+        raise unusable(path, "it is the database of another application", hint="jobd --db ANOTHER_FILE …")
+    if found.version > SCHEMA_VERSION:
+        raise unusable(
+            path, f"it has schema {found.version}, this jobd knows {SCHEMA_VERSION}", hint="upgrade jobd-embedded"
+        )
+    return found.version
+
+
+def header(path: str, *, timeout_ms: int) -> Header:
+    """Read the header of a database without a byte written beside or into it.
+
+    Raises:
+        StoreUnusable: the file is shorter than its header says.
+    """
+    # With an empty log all of it is in the file: "immutable" then keeps SQLite from putting a log of its own beside a
+    # file that is not ours. "ro" neither replays nor checkpoints a log that is there.
+    mode = "mode=ro" if bytes_of(f"{path}-wal") else "mode=ro&immutable=1"
+    probe = sqlite3.connect(uri(path, mode), uri=True, timeout=timeout_ms / 1000)
+    try:
+        for _ in range(2):
+            pages, page, *found = probe.execute(
+                "select p.page_count, s.page_size, a.application_id, u.user_version,"
+                " (select count(*) from sqlite_master) from pragma_page_count as p, pragma_page_size as s,"
+                " pragma_application_id as a, pragma_user_version as u"
+            ).fetchone()
+            # Looked at in this order and twice: between two looks another process may have moved its log.
+            if bytes_of(f"{path}-wal") or (size(path) or 0) >= pages * page:
+                return Header(*found)
+    finally:
+        probe.close()
+    raise unusable(path, f"the file is truncated: {pages * page:,} bytes by its header", hint="jobd restore BACKUP")
+
+
+def uri(path: str, query: str) -> str:
+    """Return an absolute path as SQLite's URI: written out here, as pathlib and urllib cost a cold start 10 ms."""
+    for sign, code in (("%", "%25"), ("?", "%3f"), ("#", "%23")):
+        path = path.replace(sign, code)
+    return f"file://{path}?{query}"
