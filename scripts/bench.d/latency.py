@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import random
 import time
 from typing import TYPE_CHECKING, Final
 
-from measure import percentile
+from measure import pause, percentile
 from processes import daemon
 
 from jobd import Jobd
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
 
     from measure import Scale
 
-# Long enough that everything sleeps again, uneven so that no beat of the daemon's is met each time or never.
-_PAUSE: Final = (0.01, 0.03)
 _WARM: Final = 5
 
 
@@ -38,7 +35,7 @@ def _latencies(app: Jobd, name: str, scale: Scale) -> dict[str, float]:
     # One clock for both ends, in two processes too: on Linux and macOS it counts from the machine's start.
     submitted = []
     for number in range(scale.latencies + _WARM):
-        time.sleep(random.uniform(*_PAUSE))  # noqa: S311 - no secret
+        pause()
         began = time.monotonic()
         submitted.append((app.submit("clock", [number]), began))
     submitted[-1][0].wait(timeout=10)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 from statistics import median
 from typing import TYPE_CHECKING, Final
 
-from measure import timed
+from measure import pause, percentile, timed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,19 +58,25 @@ def limits(folder: Path, scale: Scale) -> dict[str, float]:
         "L3": each(_one_by_one),
         "L4": each(_by_hundreds),
         "L5": median(_pool(scale) for _ in range(turns)),
+        **_handed_on(folder / "handed.db", scale),
     }
 
 
 def _with_file(path: Path, measure: Callable[[sqlite3.Connection, Scale], float], scale: Scale) -> float:
-    connection = sqlite3.connect(path, isolation_level=None)
-    connection.execute("pragma journal_mode=wal")
-    connection.execute("pragma synchronous=normal")
-    connection.execute("pragma foreign_keys=on")
+    connection = _connected(path)
     connection.executescript(_SCHEMA)
     try:
         return measure(connection, scale)
     finally:
         connection.close()
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("pragma journal_mode=wal")
+    connection.execute("pragma synchronous=normal")
+    connection.execute("pragma foreign_keys=on")
+    return connection
 
 
 def _fill(connection: sqlite3.Connection, count: int) -> None:
@@ -153,3 +161,40 @@ def ideal(scale: Scale) -> float:
 def _pool(scale: Scale) -> float:
     with ThreadPoolExecutor(THREADS) as pool:
         return timed(lambda: list(pool.map(time.sleep, [SHORT] * scale.short))) / ideal(scale)
+
+
+def _handed_on(path: Path, scale: Scale) -> dict[str, float]:
+    """Store a unit, wake a thread that claims it in a commit of its own, wake another: what "runs" costs at least."""
+    stored: SimpleQueue[float | None] = SimpleQueue()
+    claimed: SimpleQueue[float | None] = SimpleQueue()
+    taken = []
+
+    def claim() -> None:
+        connection = _connected(path)
+        while (began := stored.get()) is not None:
+            with _transaction(connection):
+                connection.execute(_CLAIM, (_now(), 1)).fetchone()
+            claimed.put(began)
+        claimed.put(None)
+        connection.close()
+
+    def run() -> None:
+        while (began := claimed.get()) is not None:
+            taken.append((time.monotonic() - began) * 1000)
+
+    connection = _connected(path)
+    connection.executescript(_SCHEMA)
+    threads = [threading.Thread(target=claim), threading.Thread(target=run)]
+    for thread in threads:
+        thread.start()
+    for number in range(scale.latencies):
+        pause()
+        began = time.monotonic()
+        with _transaction(connection):
+            connection.execute(_INSERT, (f'"{number}"',))
+        stored.put(began)
+    stored.put(None)
+    for thread in threads:
+        thread.join()
+    connection.close()
+    return {"L6-p50": percentile(taken, 0.5), "L6-p99": percentile(taken, 0.99)}

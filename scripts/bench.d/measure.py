@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import random
 import sys
 import time
 from pathlib import Path
@@ -47,6 +48,8 @@ SCALES: Final = {
     ),
 }
 
+_PAUSE: Final = (0.01, 0.03)
+
 MODULES: Final = {
     "limits": "limits",
     "peers": "peers",
@@ -69,6 +72,11 @@ def timed(function: Callable[[], object]) -> float:
     began = time.perf_counter()
     function()
     return time.perf_counter() - began
+
+
+def pause() -> None:
+    """Sleep for so long that everything sleeps again, and unevenly: no beat of a daemon's is met each time or never."""
+    time.sleep(random.uniform(*_PAUSE))  # noqa: S311 - no secret
 
 
 def percentile(values: Sequence[float], share: float) -> float:
