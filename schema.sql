@@ -19,6 +19,7 @@ create table jobs (
   last_error           text,
   priority             integer not null default 0,
   not_before           integer,
+  available_at         integer not null default 0,      -- nothing of it is looked at before; 0: at once
   job_timeout_ms       integer,
   timeout_at           integer,
   retry_count          integer not null default 0,
@@ -29,6 +30,7 @@ create table jobs (
   cancel_requested_at  integer,
   fail_requested_at    integer,
   deleted_at           integer,
+  values_pruned_at     integer,                         -- since when the results of its items have no values any more
   items_total          integer not null default 0,
   items_running        integer not null default 0,
   items_waiting        integer not null default 0,
@@ -44,6 +46,7 @@ create table jobs (
   constraint jobs_status_known check (
     status = 'queued' or status = 'running' or status = 'completed' or status = 'failed' or status = 'cancelled'),
   constraint jobs_version_counts check (version >= 0 and retry_count >= 0),
+  constraint jobs_available_at_not_negative check (available_at >= 0),
   constraint jobs_counters_not_negative check (
     items_running >= 0 and items_waiting >= 0 and items_completed >= 0
     and items_failed >= 0 and items_skipped >= 0 and items_cancelled >= 0),
@@ -54,8 +57,9 @@ create table jobs (
 );
 -- "completed_at is null" stands for an open job in every condition: a start and a counter do not touch that column, so
 -- they leave these indexes alone.
--- Jobs with something left to claim, in the order in which their turn comes.
-create index jobs_claimable on jobs (priority desc, id)
+-- Jobs with something left to claim: of each task those to look at now, in the order in which their turn comes, and
+-- apart from them those to look at later, in the order in which they come due.
+create index jobs_claimable on jobs (task, available_at, priority desc, id)
   where completed_at is null and sealed_at is not null and paused_at is null
     and cancel_requested_at is null and fail_requested_at is null and deleted_at is null
     and items_total > items_running + items_waiting + items_completed + items_failed + items_skipped + items_cancelled;
@@ -64,7 +68,10 @@ create index jobs_requested on jobs (id)
   where deleted_at is not null or sealed_at is null
     or (completed_at is null and (cancel_requested_at is not null or fail_requested_at is not null));
 create index jobs_ended on jobs (status, id) where completed_at is not null;
-create index jobs_not_before on jobs (not_before) where not_before is not null and completed_at is null;
+-- What has ended and for how long, apart for each outcome, and for those whose results have lost their values.
+create index jobs_aged on jobs (status, (values_pruned_at is null), completed_at)
+  where completed_at is not null and deleted_at is null;
+create index jobs_timed on jobs (timeout_at) where job_timeout_ms is not null and completed_at is null;
 
 -- The details: one row for each element of a job.
 create table job_items (
@@ -95,9 +102,12 @@ create table job_items (
   constraint job_items_key_length check (length(key) between 1 and 4096),
   constraint job_items_key_unique_in_job unique (job_id, key)
 );
-create index job_items_queued on job_items (job_id, available_at, id) where status = 'queued';
-create index job_items_later on job_items (available_at) where status = 'queued' and available_at > 0;
-create index job_items_interrupted on job_items (job_id, id) where status = 'queued' and interruptions > 0;
+-- The last columns of these are there to be passed over without a look at the row.
+create index job_items_queued on job_items (job_id, available_at, id, interruptions) where status = 'queued';
+create index job_items_interrupted on job_items (job_id, id, interruptions, available_at)
+  where status = 'queued' and interruptions > 0;
+create index job_items_interrupted_later on job_items (available_at)
+  where status = 'queued' and interruptions > 0 and available_at > 0;
 create index job_items_running on job_items (job_id) where status = 'running';
 create index job_items_waiting on job_items (deadline_at) where status = 'waiting';
 create index job_items_failed on job_items (job_id) where status = 'failed';
@@ -173,6 +183,7 @@ create table daemons (
 create table passes (
   name          text    primary key not null,
   requested_at  integer,
+  options       text,                                   -- JSON: what the request says beside the name
   started_at    integer,
   finished_at   integer,
   report        text                                    -- JSON

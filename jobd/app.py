@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Unpack, overload
+from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 
-from jobd import arguments, clock, config, running
+from jobd import arguments, clock, config, measures
+from jobd.care import Care
 from jobd.errors import NotFound, UsageError
 from jobd.job import Job
+from jobd.serving import Serving
 from jobd.store import open_store, reads
-from jobd.store.views import NOBODY
-from jobd.tasks import P, Policy, R, Task
+from jobd.tasks import P, Policy, R, Task, name_of
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -21,14 +22,13 @@ if TYPE_CHECKING:
     import peewee
 
     from jobd.engine.daemon import Daemon
-    from jobd.maintenance.doctor import Doctor
-    from jobd.maintenance.report import Report
     from jobd.store import SqliteStore
-    from jobd.store.views import JobView, ResultView, Runner
+    from jobd.store.views import JobView, ResultView
     from jobd.tasks import PolicyOptions, SubmitOptions
+    from jobd.watchlist import Watchlist
 
 
-class Jobd:
+class Jobd(Serving, Care):
     """Tasks, and the database that their jobs are in.
 
     ``db`` is a path or ``sqlite:///path``; None stands for ``JOBD_DB``, else for a file in the user's data folder.
@@ -46,6 +46,7 @@ class Jobd:
         self._tasks: dict[str, Task[Any, Any]] = {}
         self._store: SqliteStore | None = None
         self._running: Daemon | None = None
+        self._drained_by: int | None = None  # a thread
         self._db = config.database_path() if db is None else str(db)
 
     def __repr__(self) -> str:
@@ -108,6 +109,23 @@ class Jobd:
             raise UsageError(f"{self.path} is in use already")
         self._db = str(db)
 
+    @contextmanager
+    def using(self, db: str | os.PathLike[str]) -> Iterator[Self]:
+        """Use another database within the block, also where the present one is in use: for tests.
+
+        Raises:
+            UsageError: a daemon of this app runs.
+        """
+        if self._running is not None:
+            raise UsageError(f"a daemon of this app runs {self.path}")
+        former = self._db, self._store
+        self._db, self._store = str(db), None
+        try:
+            yield self
+        finally:
+            self.close()
+            self._db, self._store = former
+
     def writing(self) -> SqliteStore:
         """Return the open store, its file created where there is none."""
         store = self._located()
@@ -138,8 +156,15 @@ class Jobd:
             db = str(config.user_database()) if self._db is None else self._db
             store = open_store(db, durability=self.settings.durability)
             store.wake = self._ring
+            store.upgrade = self._upgrade
             self._store = store
         return self._store
+
+    def _upgrade(self) -> None:
+        """Bring the file of an older jobd to the present schema; a copy of it is kept beside it."""
+        from jobd import safekeeping  # noqa: PLC0415 - once in the life of a file
+
+        safekeeping.upgrade(self.path, now=clock.now())
 
     def _ring(self) -> None:
         """Wake the daemon of the database, if there is one."""
@@ -168,7 +193,7 @@ class Jobd:
         """
         from jobd import submission  # noqa: PLC0415 - a third of what looking would have to load
 
-        name = _named(task)
+        name = name_of(task)
         known = self._tasks.get(name)
         answer = submission.submit(
             self.writing(), name, known.policy if known else None, items, options, now=clock.now(), actor=self.actor
@@ -215,8 +240,8 @@ class Jobd:
             now=clock.now(),
             runner=self.daemon_status(),
             status=status,
-            task=None if task is None else arguments.text("task", _named(task)),
-            since=None if since is None else config.moment(since),
+            task=None if task is None else arguments.text("task", name_of(task)),
+            since=None if since is None else measures.moment(since),
             key=arguments.text_or_none("key", key),
             external=arguments.text_or_none("external", external),
             stalled=stalled,
@@ -238,95 +263,32 @@ class Jobd:
         )
 
     def results(
-        self, task: str | Task[Any, Any], key: str | None = None, *, limit: int | None = None
+        self,
+        task: str | Task[Any, Any],
+        key: str | None = None,
+        *,
+        limit: int | None = None,
+        before: int | None = None,
     ) -> list[ResultView]:
-        """Return the results of a task over all its jobs, newest first; of one key where it is named.
+        """Return the results of a task over all its jobs, newest first; of one key, its history.
+
+        The next page is that ``before`` the ``item_id`` of the last one. A result's ``data()`` is read when it is
+        called.
 
         Raises:
-            UsageError: the task or the key has a name that none can have, or the limit is below 0.
+            UsageError: the task or the key has a name that none can have, or a number is below 0 or beyond 64 bits.
         """
         return reads.results_of(
             self.reading(),
-            arguments.text("task", _named(task)),
+            arguments.text("task", name_of(task)),
             arguments.text_or_none("key", key),
             limit=arguments.limit(limit),
+            before=arguments.ALL if before is None else arguments.count("before", before),
         )
 
-    # -- who runs them --------------------------------------------------------------------------------------------
+    @property
+    def watchlist(self) -> Watchlist:
+        """The keys of tasks that somebody keeps an eye on, each with how it was last run."""
+        from jobd.watchlist import Watchlist  # noqa: PLC0415 - who has none does not pay for it
 
-    def daemon_status(self) -> Runner:
-        """Say who runs items now: ``alive`` by the lock's word; or who did last."""
-        try:
-            runner = running.runner(self.reading())
-        except NotFound:
-            return NOBODY
-        if self._running is not None and self._running.id == runner.id:
-            # Its row holds what was registered when it started; it runs what was registered since, too.
-            return runner._replace(tasks=tuple(sorted(self._tasks)))
-        return runner
-
-    @contextmanager
-    def daemon(self, *, workers: int | None = None, allow_network: bool = False) -> Iterator[Daemon]:
-        """Run items in this process while the block runs; leaving it finishes what runs and keeps the queue.
-
-        It has threads of its own and touches no signal handler.
-
-        Raises:
-            DaemonRunning: another daemon owns the database.
-            StoreUnusable: it cannot be used, or was moved or replaced meanwhile.
-        """
-        daemon = self._daemon(workers, allow_network=allow_network)
-        with running.during(daemon):
-            self._running = daemon
-            try:
-                yield daemon
-            finally:
-                self._running = None
-
-    def run(self, *, workers: int | None = None, allow_network: bool = False) -> None:
-        """Run items until SIGTERM or SIGINT: the first finishes what runs, the second leaves at once.
-
-        Outside the main thread no signal is listened to, and only an end of the daemon's own returns.
-
-        Raises:
-            DaemonRunning: another daemon owns the database.
-            StoreUnusable: it cannot be used, or was moved or replaced meanwhile.
-        """
-        running.until_signalled(self._daemon(workers, allow_network=allow_network))
-
-    def recover(self, *, check_only: bool = False) -> Report:
-        """Settle the running items that nobody runs, each by its evidence; a live daemon is asked to.
-
-        With ``check_only`` nothing is changed and the report says what would be.
-
-        Raises:
-            NotFound: there is no database.
-            StoreBusy: it stayed locked, or its daemon did not answer.
-        """
-        from jobd import mending  # noqa: PLC0415 - neither for who submits nor for who looks
-
-        store = self.reading()
-        return mending.recover(
-            store, self._tasks, self.settings, now=clock.now(), actor=self.actor, check_only=check_only
-        )
-
-    def doctor(self) -> Doctor:
-        """Examine versions, file, lock and every rule of truth; nothing is changed.
-
-        Raises:
-            NotFound: there is no database.
-            StoreUnusable: it cannot be used as it is.
-        """
-        from jobd import mending  # noqa: PLC0415 - as above
-
-        return mending.doctor(self._located(), now=clock.now())
-
-    def _daemon(self, workers: int | None, *, allow_network: bool) -> Daemon:
-        from jobd.engine.daemon import Daemon  # noqa: PLC0415 - who only submits or looks does not pay for it
-
-        count = self.settings.workers if workers is None else config.count(workers)
-        return Daemon(self.writing(), self.tasks, self.settings, workers=count, allow_network=allow_network)
-
-
-def _named(task: str | Task[Any, Any]) -> str:
-    return task.name if isinstance(task, Task) else arguments.text_of("task", task)
+        return Watchlist(self)

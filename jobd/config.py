@@ -6,108 +6,18 @@ A keyword comes before a variable, a variable before the default. Durations are 
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass, field, fields
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from jobd.errors import UsageError
+from jobd.measures import age, amount, count, durability, duration, size
 
 if TYPE_CHECKING:
-    import datetime as dt
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
 PREFIX: Final = "JOBD_"
 DATABASE: Final = "JOBD_DB"
-
-_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.0}
-_BYTES: Final = {"": 1, "b": 1, "kb": 1_000, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|[smhdw])\s*", re.ASCII)
-_NUMBER: Final = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
-_SIZE: Final = re.compile(r"(\d{1,15}(?:\.\d+)?)\s*([a-z]*)", re.ASCII)
-# A week beyond a century would overflow the milliseconds that rows hold long before it means anything.
-_LONGEST: Final = 100 * 366 * 86_400.0
-# From the year 2 to the end of 9998, in ms: a day more or less, in another zone, is a time still.
-_TIMES: Final = range(-62_104_060_800_000, 253_370_764_800_000)
-
-
-def duration(value: Any) -> float:
-    """Return seconds: from a number of them, a ``timedelta``, or text like ``90``, ``30s``, ``1h30m``, ``250ms``.
-
-    Raises:
-        UsageError: anything else, or nothing at all: a duration is more than zero.
-    """
-    seconds = _seconds(value)
-    if seconds is None or not 0 < seconds <= _LONGEST:
-        raise UsageError(f"not a duration: {value!r}", hint="for example 90, 30s, 5m, 1h30m")
-    return seconds
-
-
-def _seconds(value: Any) -> float | None:
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, str):
-        return None
-    text = value.strip()
-    if _NUMBER.fullmatch(text):
-        return float(text)
-    parts = list(_DURATION.finditer(text))
-    if not parts or "".join(part[0] for part in parts) != text:
-        return None
-    return sum(float(part[1]) * _SECONDS[part[2]] for part in parts)
-
-
-def size(value: Any) -> int:
-    """Return bytes: from a number of them, or text like ``8 MB``, ``512 KiB``.
-
-    Raises:
-        UsageError: anything else, or less than one byte.
-    """
-    found = _SIZE.fullmatch(str(value).strip().lower()) if not isinstance(value, bool) else None
-    if found is None or found[2] not in _BYTES or float(found[1]) * _BYTES[found[2]] < 1:
-        raise UsageError(f"not a size: {value!r}", hint="for example 500000, 8 MB, 16 MiB")
-    return int(float(found[1]) * _BYTES[found[2]])
-
-
-def count(value: Any) -> int:
-    """Return a whole number from 1 up, from one or from its text.
-
-    Raises:
-        UsageError: anything else.
-    """
-    text = str(value).strip()
-    if isinstance(value, bool | float) or not (text.isascii() and text.isdigit()) or not 0 < int(text[:10]) < 10**9:
-        raise UsageError(f"not a whole number from 1 up: {value!r}")
-    return int(text)
-
-
-def moment(at: dt.datetime) -> int:
-    """Return a time as Unix milliseconds; one without a zone is local.
-
-    Raises:
-        UsageError: it is not a time, or not of the years 2 to 9998.
-    """
-    try:
-        ms = int(at.timestamp() * 1000)
-    except (AttributeError, OverflowError, OSError, ValueError):
-        raise UsageError(f"not a time: {at!r}", hint="a datetime; local unless it carries a zone") from None
-    if ms not in _TIMES:
-        raise UsageError(f"too far from now: {at!r}", hint="a time of the years 2 to 9998")
-    return ms
-
-
-def durability(value: Any) -> str:
-    """Return ``normal`` or ``full``.
-
-    Raises:
-        UsageError: anything else.
-    """
-    if value not in {"normal", "full"}:
-        raise UsageError(f"not a durability: {value!r}", hint="normal or full")
-    return str(value)
 
 
 def default_workers() -> int:
@@ -140,7 +50,21 @@ class Settings:
         "10m", duration, "duration", "How long silence lasts before it counts as death, where there is no proof."
     )
     heartbeat: float = _setting("5s", duration, "duration", "How often a daemon says that it is alive.")
+    reconcile_every: float = _setting(
+        "1m", duration, "duration", "How often a daemon looks for items that are not what their stored results say."
+    )
     recover_every: float = _setting("1m", duration, "duration", "How often a daemon looks for items that nobody runs.")
+    job_timeout: float = _setting(
+        "30m",
+        duration,
+        "duration",
+        "How long nothing of a job may start that could. A task or a submission that has a job_timeout of its own"
+        " says how long the job may be without progress.",
+    )
+    job_timeout_retries: int = _setting(
+        "2", amount, "times", "How often a job may time out and go on; the next time it fails."
+    )
+    time_out_every: float = _setting("1m", duration, "duration", "How often a daemon looks for jobs that timed out.")
     checkpoint_bytes: int = _setting(
         "8 MB", size, "bytes", "The size of the write-ahead log at which the daemon empties it."
     )
@@ -149,6 +73,24 @@ class Settings:
     )
     stall_after: float = _setting(
         "1h", duration, "duration", "How long a running job without progress is shown as stalled."
+    )
+    keep_completed: float | None = _setting(
+        "30d", age, "duration or forever", "How long a completed job is kept, with all that it left."
+    )
+    keep_failed: float | None = _setting("90d", age, "duration or forever", "How long a failed job is kept.")
+    keep_cancelled: float | None = _setting("7d", age, "duration or forever", "How long a cancelled job is kept.")
+    keep_values: float | None = _setting(
+        "forever",
+        age,
+        "duration or forever",
+        "How long the values of results, and the data beside them, are kept once their job has ended; at most as long"
+        " as the job.",
+    )
+    keep_last: int = _setting(
+        "0", amount, "jobs", "How many ended jobs of each task are kept whole whatever their age: the newest ones."
+    )
+    prune_every: float = _setting(
+        "1h", duration, "duration", "How often a daemon looks for what is not kept for longer."
     )
 
 

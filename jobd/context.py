@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import collections
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from jobd import codec
-from jobd.errors import Cancelled
+from jobd.arguments import text_of
+from jobd.errors import Cancelled, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 OUTPUT_LIMIT: Final = 64 * 1024
 _PROGRESS_EVERY: Final = 0.25
+_INTENT_LIMIT: Final = 4096
 
 
 class Context:
@@ -40,13 +43,14 @@ class Context:
         idempotency_key: str,
         task: str,
         line: Line,
+        deadline: int | None = None,
     ) -> None:
         self.job_id = job_id
         self.item_id = item_id
         self.key = key
         self.attempt = attempt
         self.params = params
-        self.deadline: int | None = None
+        self.deadline = deadline
         self.idempotency_key = idempotency_key
         self.saved = False
         self._task = task
@@ -113,6 +117,20 @@ class Context:
         self._line.result(self, codec.result(value))
         self.saved = True
 
+    def intend(self, note: str) -> None:
+        """Note what this attempt is about to do outside, before it does it: up to 4,096 characters.
+
+        It is stored when this returns. If the program dies in what follows, the task's ``verify`` is given the note.
+
+        Raises:
+            Lost: the attempt is no longer the item's.
+            UsageError: not text, or over 4,096 characters.
+        """
+        text = storable(text_of("intend", note))
+        if len(text) > _INTENT_LIMIT:
+            raise UsageError(f"intend: the note is {len(text):,} characters, the limit is {_INTENT_LIMIT:,}")
+        self._line.intent(self, text)
+
     def save_data(self, data: bytes) -> None:
         """Store the large companion of the result: bytes of any size, compressed, read only when asked for.
 
@@ -129,6 +147,7 @@ class Context:
         return self._tail.text() if self._tail is not None else None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
     """The way from a context to whoever runs it. In threads it leads straight to the store."""
 
@@ -136,22 +155,8 @@ class Line:
     cancelled: Callable[[], bool]
     progress: Callable[[Context, str], None]
     result: Callable[[Context, str], None]
+    intent: Callable[[Context, str], None]
     data: Callable[[Context, bytes], None]
-
-    def __init__(
-        self,
-        *,
-        awake: Callable[[], float],
-        cancelled: Callable[[], bool],
-        progress: Callable[[Context, str], None],
-        result: Callable[[Context, str], None],
-        data: Callable[[Context, bytes], None],
-    ) -> None:
-        self.awake = awake
-        self.cancelled = cancelled
-        self.progress = progress
-        self.result = result
-        self.data = data
 
 
 class _Onward(logging.Handler):

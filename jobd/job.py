@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from jobd import arguments, clock
 from jobd.errors import NoDaemon, NotFound
 from jobd.states import JOB_ENDS
-from jobd.store import attempt, figures, reads, steer
+from jobd.steering import Steering
+from jobd.store import attempt, figures, reads
 from jobd.store.views import JobView
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ _LATENESS: Final = 0.05
 _PROBE_EVERY: Final = 1.0
 
 
-class Job:
+class Job(Steering):
     """A job. Its attributes are a snapshot, the fields of its JSON: ``refresh`` takes a new one.
 
     Times are Unix milliseconds. The handle that a submission returns takes its first snapshot when an attribute is
@@ -141,6 +142,11 @@ class Job:
             time.sleep(pause if timeout is None else min(pause, timeout - waited))
 
     def _check_daemon(self) -> None:
+        if self._app.drains_here:
+            raise NoDaemon(
+                f"nobody runs job {self.id}: drain() runs one handler after the other, and this one waits",
+                hint="submit() it and return: the same drain() runs it next",
+            )
         runner = self._app.daemon_status()
         if runner.alive and (runner.id is None or self.task in runner.tasks):
             return
@@ -153,54 +159,6 @@ class Job:
             hint="with app.daemon(): … runs it here, jobd start elsewhere; wait_for_daemon=True waits for one",
         )
 
-    # -- steering -------------------------------------------------------------------------------------------------
-
-    def cancel(self, reason: str | None = None) -> Self:
-        """Cancel the job: nothing more of it starts, what runs is told, what has completed stays.
-
-        Return the job, read again.
-
-        Raises:
-            IllegalTransition: it has ended, and not as cancelled.
-            Conflict: it is being submitted or deleted.
-            UsageError: the reason is not text.
-        """
-        from jobd.context import storable  # noqa: PLC0415 - who only looks does not pay for logging
-
-        if reason is not None:
-            reason = storable(arguments.text_of("reason", reason))
-        store, actor = self._app.writing(), self._app.actor
-        steer.request_cancel(store, self.id, now=clock.now(), actor=actor, reason=reason)
-        steer.work_off(store, self.id, now=clock.now(), actor=actor)
-        return self.refresh()
-
-    def retry(self) -> Self:
-        """Queue the failed items again; an ended job is reopened. Return the job, read again.
-
-        Raises:
-            IllegalTransition: no item has failed.
-            Conflict: it is being submitted, deleted or cancelled.
-        """
-        steer.retry(self._app.writing(), self.id, now=clock.now(), actor=self._app.actor)
-        return self.refresh()
-
-    def resume(self) -> Self:
-        """Queue the failed and cancelled items again, and what nobody runs; an ended job is reopened.
-
-        Return the job, read again.
-
-        Raises:
-            IllegalTransition: it has ended, and no item has failed or was cancelled.
-            Conflict: it is being submitted, deleted or cancelled.
-        """
-        job = self.refresh()
-        if job.counts.running:
-            self._app.recover()
-            job = self.refresh()
-        if job.status in JOB_ENDS or job.counts.failed or job.counts.cancelled:
-            steer.resume(self._app.writing(), self.id, now=clock.now(), actor=self._app.actor)
-        return self.refresh()
-
     # -- looking --------------------------------------------------------------------------------------------------
 
     def results(self, key: str | None = None) -> Iterator[ResultView]:
@@ -210,10 +168,7 @@ class Job:
             UsageError: the key is none that an item can have.
         """
         store = self._app.reading()
-        if key is None:
-            return reads.results(store, self.id)
-        found = reads.results_of(store, self.task, arguments.text("key", key), limit=arguments.ALL)
-        return (result for result in found if result.job_id == self.id)
+        return reads.results(store, self.id, arguments.text_or_none("key", key))
 
     def items(
         self, status: str | None = None, *, key: str | None = None, after: int | None = None, limit: int | None = None

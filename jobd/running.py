@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jobd import signals
 from jobd.engine import lock
+from jobd.engine.notify import Notify
+from jobd.engine.points import Crash
 from jobd.store import reads
 from jobd.store.views import NOBODY, Runner
 
@@ -53,6 +55,9 @@ def during(daemon: Daemon) -> Iterator[None]:
             daemon.stop(drain=False)
             daemon.join()
             raise
+        if isinstance(daemon.failure, Crash):
+            # Whatever the block itself ran into came of it.
+            raise daemon.failure
     if daemon.failure is not None:
         raise daemon.failure
 
@@ -63,16 +68,20 @@ def until_signalled(daemon: Daemon) -> None:
     Raises:
         JobdError: why it left by itself.
     """
+    notify = Notify()
+    daemon.pulse = lambda word: notify("WATCHDOG=1", f"STATUS={word}")
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     with os.fdopen(reader, "rb", buffering=0) as inbox, os.fdopen(writer, "wb", buffering=0) as outbox:
         with _signals_to(outbox.fileno()):
             daemon.start()
+            notify("READY=1")
             end = threading.Thread(target=_announce_end, args=(daemon, outbox.fileno()), name="jobd-end", daemon=True)
             end.start()
             drain = True
             while (number := inbox.read(1)[0]) != _LEFT:
                 if number in _SIGNALS:
+                    notify("STOPPING=1")
                     daemon.stop(drain=drain)
                     drain = False
         end.join()

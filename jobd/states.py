@@ -51,7 +51,7 @@ ITEM_EDGES: Final[dict[str, Edge]] = {
         Edge("reschedule", (RUNNING,), (QUEUED,)),
         Edge("release", (RUNNING,), (QUEUED,)),
         Edge("defer", (RUNNING,), (WAITING,)),
-        Edge("skip", (QUEUED, RUNNING), (SKIPPED,)),
+        Edge("skip", (QUEUED, RUNNING, WAITING), (SKIPPED,)),
         Edge("cancel", (QUEUED, RUNNING, WAITING), (CANCELLED,)),
         Edge("time_out", (RUNNING, WAITING), (QUEUED, FAILED)),
         Edge("recover", (RUNNING,), (QUEUED,)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from jobd import arguments, codec, config
+from jobd import arguments, codec, config, measures
 from jobd.context import storable
 from jobd.errors import UsageError
 from jobd.items import normalise
@@ -58,6 +58,7 @@ def prepare(task: str, policy: Policy | None, options: SubmitOptions) -> Submiss
         if value not in choices:
             raise UsageError(f"{name}: not {value!r}", hint=f"one of {', '.join(choices)}")
     allowed = options.get("tolerance")
+    own = _own_policy(policy, refresh=_refresh(task, policy, options.get("refresh", False)))
     not_before, target = options.get("not_before"), options.get("target")
     return Submission(
         task=_key("task", task),
@@ -65,9 +66,10 @@ def prepare(task: str, policy: Policy | None, options: SubmitOptions) -> Submiss
         key=None if options.get("key") is None else _key("key", options["key"]),
         target=None if target is None else storable(arguments.text_of("target", target)),
         priority=_priority(options.get("priority", 0)),
-        not_before=None if not_before is None else config.moment(not_before),
+        not_before=None if not_before is None else measures.moment(not_before),
+        job_timeout_ms=_job_timeout(options.get("job_timeout"), policy),
         tolerance=tolerance(allowed) if allowed is not None else policy.tolerance if policy is not None else "0",
-        policy=_own_policy(policy),
+        policy=own,
         changed=options.get("changed", "error"),
         duplicates=options.get("duplicates", "error"),
     )
@@ -95,8 +97,28 @@ def _priority(value: Any) -> int:
     return value
 
 
-def _own_policy(policy: Policy | None) -> str:
-    """Return what of the task's policy whoever looks at the job must know without the task."""
-    if policy is None or policy.stall_after is None:
-        return "{}"
-    return json.dumps({"stall_after": policy.stall_after})
+def _job_timeout(value: Any, policy: Policy | None) -> int | None:
+    """Return milliseconds: the submission's own, else the task's, else None for the setting of whoever runs it."""
+    own = policy.job_timeout if policy is not None else None
+    seconds = own if value is None else measures.duration(value)
+    return None if seconds is None else max(1, int(seconds * 1000))
+
+
+def _refresh(task: str, policy: Policy | None, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise UsageError(f"refresh: not true or false: {value!a}")
+    if value and policy is not None and policy.unique is None:
+        raise UsageError(f"refresh: {task} is not unique", hint='@app.task(unique="day") makes it so')
+    return value
+
+
+def _own_policy(policy: Policy | None, *, refresh: bool) -> str:
+    """Return what of the policy whoever looks at the job, or settles its items, must know without the task."""
+    own: dict[str, Any] = {}
+    if policy is not None and policy.stall_after is not None:
+        own["stall_after"] = policy.stall_after
+    if policy is not None and policy.once is not None:
+        own |= policy.once.policy()
+    if refresh:
+        own["refresh"] = True
+    return json.dumps(own) if own else "{}"

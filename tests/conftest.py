@@ -1,24 +1,147 @@
-"""What every test stands on: no variable of the machine's own reaches the settings."""
+"""What every test stands on: a machine without settings, files, apps and gates."""
 
 from __future__ import annotations
 
 import gc
 import os
+import shutil
 import signal
+import threading
+from pathlib import Path
 
 import pytest
 
+from jobd import Jobd
+from jobd.engine.lock import Lock
+from jobd.store.sqlite import SqliteStore
 
-@pytest.fixture(autouse=True)
-def no_settings_of_this_machine(monkeypatch):
-    for name in list(os.environ):
-        if name.startswith("JOBD_"):
-            monkeypatch.delenv(name)
+pytest_plugins = ["jobd.testing", "kit.rows", "kit.programs", "kit.standing"]
+
+SECONDS = 20
+ROOM = 1024**3
+_LOOK = 0.002
 
 
 def pytest_configure():
+    _write_into_memory()
+    # No variable of the machine's own reaches the settings.
+    for name in [name for name in os.environ if name.startswith("JOBD_")]:
+        del os.environ[name]
     # A shell starts what runs in its background with SIGINT ignored, and so would everything be that a test starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # Thousands of collected tests are looked through at every collection: a tenth of the suite's time.
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+
+
+def _write_into_memory():
+    """Keep what tests write off the disk, where the machine has a file system in memory with room.
+
+    Each test has a database of its own, and most of what that costs is waiting for a disk to say that it has it.
+    """
+    memory = Path("/dev/shm")
+    if memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > ROOM:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def path(tmp_path):
+    """Where a test's file is; nobody has made it yet."""
+    return tmp_path / "jobs.db"
+
+
+@pytest.fixture(scope="session")
+def new_file(tmp_path_factory):
+    """A new and empty file: a copy of it costs a tenth of making another."""
+    path = tmp_path_factory.mktemp("new") / "jobs.db"
+    store = SqliteStore(path)
+    store.open()
+    store.close()
+    return path
+
+
+@pytest.fixture
+def store(path, new_file):
+    store = SqliteStore(shutil.copy(new_file, path))
+    store.open()
+    yield store
+    store.close()
+
+
+# -- apps and handlers ------------------------------------------------------------------------------------------------
+
+
+class Gate:
+    """Holds a handler: ``entered`` is set by it, ``opened`` lets it go on."""
+
+    def __init__(self):
+        self.entered = threading.Event()
+        self.opened = threading.Event()
+
+    def pass_through(self):
+        self.entered.set()
+        assert self.opened.wait(SECONDS)
+
+
+@pytest.fixture
+def make_app(path, new_file):
+    """Return an app on the test's file, which is new and empty, with settings."""
+    made = []
+
+    def make(**settings):
+        if not path.exists():
+            shutil.copy(new_file, path)
+        made.append(Jobd(path, **settings))
+        return made[-1]
+
+    yield make
+    for app in made:
+        app.close()
+
+
+@pytest.fixture
+def app(make_app):
+    return make_app()
+
+
+@pytest.fixture
+def gate():
+    gate = Gate()
+    yield gate
+    gate.opened.set()
+
+
+@pytest.fixture
+def held(app, gate):
+    """A task whose handler waits at the gate."""
+
+    @app.task
+    def held(value):
+        gate.pass_through()
+        return value
+
+    return held
+
+
+@pytest.fixture
+def refused_at_once(monkeypatch):
+    """Whoever finds a daemon on the file is refused at the first try, and not after half a second."""
+    monkeypatch.setitem(Lock.acquire.__kwdefaults__, "patience", 0.0)
+
+
+@pytest.fixture
+def until():
+    """Wait for a fact that can only be looked at: rows of another process, files, threads."""
+    pause = threading.Event()
+
+    def wait(fact, seconds=SECONDS):
+        for _ in range(int(seconds / _LOOK)):
+            if answer := fact():
+                return answer
+            pause.wait(_LOOK)
+        raise AssertionError(f"it did not come true within {seconds} s")
+
+    return wait

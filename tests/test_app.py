@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import os
 import signal
 import subprocess
@@ -29,35 +30,12 @@ SECONDS = 20
 NOON = dt.datetime(2031, 5, 6, 12, tzinfo=dt.UTC)
 
 
-class Gate:
-    """Holds a handler: ``entered`` is set by it, ``opened`` lets it go on."""
-
-    def __init__(self):
-        self.entered = threading.Event()
-        self.opened = threading.Event()
-
-    def pass_through(self):
-        self.entered.set()
-        assert self.opened.wait(SECONDS)
-
-
 @pytest.fixture
-def path(tmp_path):
-    return tmp_path / "jobs.db"
-
-
-@pytest.fixture
-def app(path):
-    app = Jobd(path)
-    yield app
-    app.close()
-
-
-@pytest.fixture
-def gate():
-    gate = Gate()
-    yield gate
-    gate.opened.set()
+def bare(path):
+    """An app whose file nobody has made yet."""
+    bare = Jobd(path)
+    yield bare
+    bare.close()
 
 
 @pytest.fixture
@@ -69,47 +47,41 @@ def echo(app):
     return echo
 
 
-@pytest.fixture
-def held(app, gate):
-    @app.task
-    def held(value):
-        gate.pass_through()
-        return value
-
-    return held
-
-
 # -- the package ------------------------------------------------------------------------------------------------------
 
 
-def test_importing_jobd_loads_neither_database_nor_engine():
-    heavy = "import sys, jobd; assert not {'peewee', 'sqlite3', 'jobd.app', 'jobd.engine'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", heavy], check=True)
+IMPORTS = """
+import json, sys
+import jobd
+package = sorted(sys.modules)
+import jobd.app
+print(json.dumps([package, sorted(sys.modules)]))
+"""
 
 
-def test_who_only_looks_loads_no_engine_that_runs():
-    looks = "import sys, jobd.app; assert not {'jobd.engine.daemon', 'psutil', 'schedule', 'rich'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", looks], check=True)
+def test_importing_jobd_loads_no_database_and_who_only_looks_no_engine_that_runs():
+    said = subprocess.run([sys.executable, "-c", IMPORTS], check=True, capture_output=True).stdout
+    package, app = map(set, json.loads(said))
+    assert "jobd" in package
+    assert not package & {"peewee", "sqlite3", "jobd.app", "jobd.engine"}
+    assert {"jobd.app", "peewee", "jobd.engine"} <= app
+    assert not app & {"jobd.engine.daemon", "psutil", "schedule", "rich"}
 
 
 def test_every_public_name_is_there():
     assert {name for name in jobd.__all__ if not hasattr(jobd, name)} == set()
     assert set(jobd.__all__) <= set(dir(jobd))
-    with pytest.raises(AttributeError, match="'Retry'"):
-        jobd.Retry  # noqa: B018 - it belongs to a later issue
-
-
-@pytest.mark.parametrize("name", ["atomic", "health", "stats", "schedule", "drain", "tick"])
-def test_what_later_issues_bring_is_not_there_yet(app, name):
-    assert not hasattr(app, name)
+    with pytest.raises(AttributeError, match="'Jobs'"):
+        jobd.Jobs  # noqa: B018 - the look itself is what raises
 
 
 # -- the database -----------------------------------------------------------------------------------------------------
 
 
-def test_the_constructor_opens_and_creates_nothing(tmp_path, app, echo):
-    assert app.path == str(tmp_path / "jobs.db")
-    assert repr(app) == f"<Jobd {tmp_path / 'jobs.db'}>"
+def test_the_constructor_opens_and_creates_nothing(tmp_path, bare):
+    bare.task(lambda value: value, name="echo")
+    assert bare.path == str(tmp_path / "jobs.db")
+    assert repr(bare) == f"<Jobd {tmp_path / 'jobs.db'}>"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -124,14 +96,14 @@ def test_the_constructor_opens_and_creates_nothing(tmp_path, app, echo):
         lambda app: app.doctor(),
     ],
 )
-def test_reading_never_creates_a_file(tmp_path, app, read):
+def test_reading_never_creates_a_file(tmp_path, bare, read):
     with pytest.raises(NotFound, match="there is no jobd file at"):
-        read(app)
+        read(bare)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_who_runs_a_file_that_is_not_there_is_nobody(tmp_path, app):
-    assert app.daemon_status().alive is False
+def test_who_runs_a_file_that_is_not_there_is_nobody(tmp_path, bare):
+    assert bare.daemon_status().alive is False
     assert list(tmp_path.iterdir()) == []
 
 
@@ -172,13 +144,13 @@ def test_else_it_lies_in_the_users_data_folder_that_is_made_when_something_is_wr
     app.close()
 
 
-def test_another_database_can_be_named_before_the_first_use(tmp_path, app):
-    app.use(tmp_path / "second.db")
-    app.submit("echo", [1])
+def test_another_database_can_be_named_before_the_first_use(tmp_path, bare):
+    bare.use(tmp_path / "second.db")
+    bare.submit("echo", [1])
     assert not (tmp_path / "jobs.db").exists()
     with pytest.raises(UsageError, match="is in use already"):
-        app.use(tmp_path / "third.db")
-    assert app.path == str(tmp_path / "second.db")
+        bare.use(tmp_path / "third.db")
+    assert bare.path == str(tmp_path / "second.db")
 
 
 def test_the_database_can_be_asked_directly(app, echo):
@@ -227,18 +199,15 @@ def test_one_thing_in_place_of_items_is_refused(echo, items):
     [
         ({"item_keys": "id"}, "did you mean item_key?"),
         ({"prioritiy": 3}, "did you mean priority?"),
-        # Of later issues, and refused like any other name.
         ({"after": 3}, ""),
         ({"on": "ended"}, ""),
-        ({"refresh": True}, ""),
-        ({"job_timeout": "5m"}, ""),
     ],
 )
-def test_an_unknown_keyword_of_a_submission_is_refused_and_writes_nothing(app, echo, path, options, hint):
+def test_an_unknown_keyword_of_a_submission_is_refused_and_writes_nothing(app, echo, options, hint):
     with pytest.raises(UsageError, match="unknown keyword of a submission") as caught:
         echo.submit([1], **options)
     assert hint in caught.value.hint
-    assert not path.exists() or app.jobs() == []
+    assert app.jobs() == []
 
 
 @pytest.mark.parametrize(
@@ -400,6 +369,7 @@ def test_the_daemon_runs_while_its_block_does(app, echo):
     assert app.daemon_status().alive is False
 
 
+@pytest.mark.usefixtures("refused_at_once")
 def test_a_second_daemon_of_the_same_file_is_refused(app, path):
     with app.daemon(), pytest.raises(DaemonRunning, match=f"pid {os.getpid()}"), Jobd(path).daemon():
         pytest.fail("two daemons on one file")
@@ -421,8 +391,8 @@ def test_leaving_finishes_what_runs_and_keeps_the_queue(app, held, gate):
     assert job.refresh().counts.running == 0
 
 
-def test_leaving_after_the_time_to_drain_gives_back_what_runs(path, gate):
-    app = Jobd(path, drain=0.02)
+def test_leaving_after_the_time_to_drain_gives_back_what_runs(make_app, gate):
+    app = make_app(drain=0.02)
 
     @app.task
     def held(value):
@@ -433,8 +403,6 @@ def test_leaving_after_the_time_to_drain_gives_back_what_runs(path, gate):
         assert gate.entered.wait(SECONDS)
     assert job.refresh().counts.queued == 1
     assert "release" in [event.name for event in job.events(items=True)]
-    gate.opened.set()
-    app.close()
 
 
 def test_an_exception_in_the_block_is_what_leaves_it(app, echo):
@@ -483,11 +451,10 @@ def until_it_beats(app):
 
 
 @pytest.fixture
-def echo_app(path):
+def echo_app(make_app):
     """An app whose daemon looks at its file many times a second."""
-    app = Jobd(path, heartbeat=0.02)
-    yield app, app.task(lambda value: value, name="echo")
-    app.close()
+    app = make_app(heartbeat=0.02)
+    return app, app.task(lambda value: value, name="echo")
 
 
 def test_the_embedded_daemon_touches_no_signal_handler(app):
@@ -560,6 +527,7 @@ def test_a_signal_that_is_ignored_is_left_so(app, gate):
         signal.signal(signal.SIGINT, former)
 
 
+@pytest.mark.usefixtures("refused_at_once")
 def test_signal_handlers_are_given_back_when_it_cannot_start(app, path):
     before = signal.getsignal(signal.SIGTERM)
     with Jobd(path).daemon(), pytest.raises(DaemonRunning):
@@ -594,10 +562,7 @@ def test_run_raises_why_the_daemon_left_by_itself(path, echo_app):
 
 
 PROGRAM = """
-import sys
-from jobd import Jobd
-
-app = Jobd(sys.argv[1])
+app = Jobd(path)
 
 @app.task
 def echo(value):
@@ -607,21 +572,19 @@ app.run()
 """
 
 
-def test_a_program_that_runs_leaves_with_0_on_sigterm(app, path, echo):
-    program = subprocess.Popen([sys.executable, "-c", PROGRAM, str(path)])
+def test_a_program_that_runs_leaves_with_0_on_sigterm(app, program, echo):
+    runs = program(PROGRAM)
     job = echo.submit([1, 2, 3]).wait(SECONDS, wait_for_daemon=True)
-    assert app.daemon_status().pid == program.pid
-    program.terminate()
-    assert program.wait(SECONDS) == 0
+    assert app.daemon_status().pid == runs.pid
+    runs.signal(signal.SIGTERM)
+    assert runs.leaves() == 0
     assert job.status == "completed"
 
 
 # -- mending ----------------------------------------------------------------------------------------------------------
 
 CRASH = """
-import os, sys
-from jobd import Jobd
-app = Jobd(sys.argv[1])
+app = Jobd(path)
 
 @app.task
 def echo(value):
@@ -633,9 +596,9 @@ with app.daemon(workers=1):
 
 
 @pytest.fixture
-def crashed(path):
+def crashed(program):
     """A file with a running item whose daemon is gone."""
-    assert subprocess.run([sys.executable, "-c", CRASH, str(path)], check=False).returncode == 9
+    assert program(CRASH).leaves() == 9
 
 
 def test_recover_says_what_it_would_do_and_does_it(app, crashed):
@@ -688,3 +651,84 @@ def test_doctor_names_a_rule_that_is_broken(app, echo):
     found = app.doctor()
     assert found.exit_code == 1
     assert any(check.level == "broken" for check in found.checks)
+
+
+# -- unique tasks, data and the watchlist -----------------------------------------------------------------------------
+
+
+def test_a_submission_keeps_with_its_job_how_its_task_is_unique_and_whether_it_refreshes(app):
+    @app.task(unique="day", zone="Asia/Tokyo")
+    def work(value):
+        return value
+
+    jobs = [work.submit([1]), work.submit([1], refresh=True), work.submit([1], refresh=False)]
+    policies = [
+        json.loads(
+            app.store.read(lambda c, i=job.id: c.execute("select policy from jobs where id=?", (i,)).fetchone()[0])
+        )
+        for job in jobs
+    ]
+    once = {"unique": "day", "zone": "Asia/Tokyo"}
+    assert policies == [once, {**once, "refresh": True}, once]
+
+
+@pytest.mark.parametrize("value", [1, "yes", None])
+def test_a_refresh_that_is_not_true_or_false_is_refused(app, echo, value):
+    with pytest.raises(UsageError, match="refresh: not true or false"):
+        echo.submit([1], refresh=value)
+
+
+def test_a_refresh_of_what_is_not_unique_is_refused_and_of_what_is_not_known_here_is_not(app, echo):
+    with pytest.raises(UsageError, match="refresh: echo is not unique"):
+        echo.submit([1], refresh=True)
+    assert app.submit("elsewhere", [1], refresh=True).status == "queued"
+
+
+def test_the_history_of_a_key_has_pages_and_its_data_on_demand(app):
+    @app.task
+    def work(value, ctx):
+        ctx.save_data(str(ctx.job_id).encode())
+
+    for _ in range(3):
+        work.submit(["a", "b"])
+    app.drain()
+    first = app.results(work, key="a", limit=2)
+    rest = app.results(work, key="a", limit=2, before=first[-1].item_id)
+    assert [(result.job_id, result.data()) for result in first + rest] == [(3, b"3"), (2, b"2"), (1, b"1")]
+    assert [result.data() for result in app.job(2).results()] == [b"2", b"2"]
+    for before in (-1, 2**63, "7", True):
+        with pytest.raises(UsageError):
+            app.results(work, before=before)
+
+
+def test_the_watchlist_of_an_app_holds_keys_of_its_tasks(app, echo):
+    assert app.watchlist.add(echo, "a", 7, "a") == 2
+    assert app.watchlist.add("echo", "a", "b") == 1
+    assert app.watchlist.keys(echo) == ["7", "a", "b"]
+    echo.submit(app.watchlist.keys(echo))
+    app.drain()
+    assert {entry.last_status for entry in app.watchlist.entries()} == {"completed"}
+    assert app.watchlist.remove(echo, "a", "z") == 1
+    assert [entry.key for entry in app.watchlist.entries("echo")] == ["7", "b"]
+    assert app.watchlist.entries("other") == []
+
+
+@pytest.mark.parametrize("key", ["", "a\0", "\ud800", None, 1.5, True, b"a", "x" * 5_000])
+def test_what_no_item_can_have_as_its_key_is_not_watched(app, echo, key):
+    with pytest.raises(UsageError, match="not a key"):
+        app.watchlist.add(echo, "good", key)
+    assert app.watchlist.entries() == []
+
+
+def test_a_task_that_nobody_knows_is_not_watched_and_one_that_only_the_file_knows_is(app):
+    with pytest.raises(NotFound, match="nobody knows a task 'elsewhere'"):
+        app.watchlist.add("elsewhere", "a")
+    app.submit("elsewhere", ["a"])
+    assert app.watchlist.add("elsewhere", "a") == 1
+
+
+def test_looking_at_the_watchlist_makes_no_file(bare, path):
+    assert bare.watchlist.entries() == []
+    with pytest.raises(NotFound):
+        bare.watchlist.remove("work", "a")
+    assert not path.exists()

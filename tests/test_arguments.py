@@ -4,7 +4,7 @@ import datetime as dt
 
 import pytest
 
-from jobd import Jobd, NotFound, UsageError
+from jobd import NotFound, UsageError
 from jobd.store.views import iso
 
 SURROGATE = "\ud800"
@@ -12,13 +12,6 @@ BEYOND = 2**70
 SECONDS = 20
 ZONES = [dt.timezone(dt.timedelta(hours=hours)) for hours in (-12, 14)]
 ENDS = [dt.datetime.max, dt.datetime.min]  # noqa: DTZ901 - local ones too
-
-
-@pytest.fixture
-def app(tmp_path):
-    app = Jobd(tmp_path / "jobs.db")
-    yield app
-    app.close()
 
 
 @pytest.fixture

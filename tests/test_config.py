@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from jobd import config
-from jobd.config import SETTINGS, Settings, count, duration, settings, size
+from jobd.config import SETTINGS, Settings, settings
 from jobd.errors import UsageError
+from jobd.measures import age, amount, count, days, duration, size
 
 DOCS = Path(__file__).parents[1] / "docs" / "settings.md"
 
@@ -107,6 +108,43 @@ def test_what_is_no_count_is_refused(value):
         count(value)
 
 
+@pytest.mark.parametrize(("value", "kept"), [("30d", 2_592_000), (60, 60), ("forever", None), (" Forever ", None)])
+def test_an_age_is_a_duration_or_for_ever(value, kept):
+    assert age(value) == kept
+
+
+@pytest.mark.parametrize("value", ["", "for ever", 0, -1, None, True])
+def test_what_is_no_age_is_refused(value):
+    with pytest.raises(UsageError, match="not a duration") as refusal:
+        age(value)
+    assert refusal.value.hint.endswith("or forever")
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [(1, 86_400), ("2", 172_800), (0, 0), ("0", 0), (0.5, 43_200), ("36h", 129_600), (timedelta(hours=1), 3_600)],
+)
+def test_a_bare_number_is_of_days_where_days_are_meant(value, seconds):
+    assert days(value) == seconds
+
+
+@pytest.mark.parametrize("value", ["", "x", -1, "-1", True, None, float("nan"), "1" * 400, 36_600.5, timedelta(-1)])
+def test_what_is_no_number_of_days_is_refused(value):
+    with pytest.raises(UsageError, match="not an age"):
+        days(value)
+
+
+@pytest.mark.parametrize(("value", "whole"), [(0, 0), ("0", 0), (7, 7), (" 12 ", 12)])
+def test_an_amount_may_be_nothing(value, whole):
+    assert amount(value) == whole
+
+
+@pytest.mark.parametrize("value", [-1, 0.0, False, True, "x", "", "1.5", None])
+def test_what_is_no_amount_is_refused(value):
+    with pytest.raises(UsageError, match="from 0 up"):
+        amount(value)
+
+
 def test_a_keyword_comes_before_a_variable_and_a_variable_before_the_default():
     environment = {"JOBD_DRAIN": "5m", "JOBD_GRACE": "2m"}
     found = settings({"drain": "1m"}, environment)
@@ -131,9 +169,7 @@ def test_every_setting_has_a_variable_that_is_read():
         ({"workerz": 3}, "did you mean workers?"),
         ({"heart_beat": 3}, "did you mean heartbeat?"),
         ({"zzz": 3}, "known are: workers, durability,"),
-        # Of later issues, and refused like any other name.
         ({"retries": 3}, ""),
-        ({"prune_every": 3}, ""),
     ],
 )
 def test_an_unknown_keyword_is_refused_with_what_may_be_meant(given, hint):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 from types import SimpleNamespace
 from typing import get_type_hints
@@ -17,32 +15,6 @@ from jobd.store.views import JobView
 SECONDS = 20
 
 
-class Gate:
-    """Holds a handler: ``entered`` is set by it, ``opened`` lets it go on."""
-
-    def __init__(self):
-        self.entered = threading.Event()
-        self.opened = threading.Event()
-
-    def pass_through(self):
-        self.entered.set()
-        assert self.opened.wait(SECONDS)
-
-
-@pytest.fixture
-def app(tmp_path):
-    app = Jobd(tmp_path / "jobs.db")
-    yield app
-    app.close()
-
-
-@pytest.fixture
-def gate():
-    gate = Gate()
-    yield gate
-    gate.opened.set()
-
-
 @pytest.fixture
 def double(app):
     @app.task
@@ -52,16 +24,6 @@ def double(app):
         return value * 2
 
     return double
-
-
-@pytest.fixture
-def held(app, gate):
-    @app.task
-    def held(value):
-        gate.pass_through()
-        return value
-
-    return held
 
 
 def in_thread(function):
@@ -136,13 +98,8 @@ def test_the_handle_of_a_submission_says_what_it_did(double):
 
 
 def test_an_attribute_that_a_job_has_not_is_refused(double):
-    with pytest.raises(AttributeError, match="'pause'"):
-        double.submit([1]).pause()
-
-
-@pytest.mark.parametrize("name", ["pause", "unpause", "fail", "delete"])
-def test_what_later_issues_bring_is_not_there_yet(double, name):
-    assert not hasattr(double.submit([1]), name)
+    with pytest.raises(AttributeError, match="'stop'"):
+        double.submit([1]).stop()
 
 
 def test_a_handle_shows_itself_without_reading(app, double):
@@ -355,9 +312,7 @@ def test_resume_of_an_open_job_with_nothing_to_queue_again_is_no_error(double):
 
 
 CRASH = """
-import os
-from jobd import Jobd
-app = Jobd({path!r})
+app = Jobd(path)
 
 @app.task
 def double(value):
@@ -370,14 +325,8 @@ with app.daemon(workers=1):
 """
 
 
-def crash(path):
-    """Leave a running item behind whose daemon is gone."""
-    died = subprocess.run([sys.executable, "-c", CRASH.format(path=str(path))], check=False)
-    assert died.returncode == 9
-
-
-def test_resume_recovers_what_nobody_runs(app, tmp_path, double):
-    crash(tmp_path / "jobs.db")
+def test_resume_recovers_what_nobody_runs(app, program, double):
+    assert program(CRASH).leaves() == 9
     job = app.job("=crash")
     # An item that was claimed ahead is running in the store, too.
     assert job.status == "running"

@@ -21,7 +21,7 @@ fail        running waiting                   -> failed
 reschedule  running                           -> queued
 release     running                           -> queued
 defer       running                           -> waiting
-skip        queued running                    -> skipped
+skip        queued running waiting            -> skipped
 cancel      queued running waiting            -> cancelled
 time_out    running waiting                   -> queued failed
 recover     running                           -> queued

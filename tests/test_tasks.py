@@ -9,8 +9,8 @@ import pytest
 from jobd import Jobd, UsageError
 from jobd.tasks import Policy, PolicyOptions, SubmitOptions, Task, tolerance
 
-OF_OTHER_ISSUES = [
-    "timeout", "job_timeout", "retries", "retry_on", "backoff", "concurrency", "rate", "isolation", "unique", "zone",
+OF_NO_USE_HERE = [
+    "retries", "retry_on", "backoff", "concurrency", "rate", "isolation",
     "recycle_after", "recycle_mb",
 ]  # fmt: skip
 
@@ -67,7 +67,7 @@ def test_a_second_task_of_one_name_is_refused(app):
     assert app.tasks["double"] is first
 
 
-@pytest.mark.parametrize("keyword", OF_OTHER_ISSUES)
+@pytest.mark.parametrize("keyword", OF_NO_USE_HERE)
 def test_a_keyword_that_nothing_reads_yet_is_refused_like_any_unknown_one(app, keyword):
     with pytest.raises(UsageError, match=f"unknown keyword of a task '{keyword}'"):
         app.task(**{keyword: 1})(double)
@@ -202,3 +202,41 @@ def test_the_mapping_of_tasks_follows_and_cannot_be_written(app):
     assert tasks["double"] is task
     with pytest.raises(TypeError):
         tasks["other"] = task
+
+
+# -- unique -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "period"),
+    [
+        ({}, None),
+        ({"unique": "day"}, "2026-11-21"),
+        ({"unique": "day", "zone": "UTC"}, "2026-11-21"),
+        ({"unique": "day", "zone": "Europe/Berlin"}, "2026-11-22"),
+    ],
+)
+def test_a_unique_task_claims_the_day_of_its_zone(app, options, period):
+    task = app.task(double, **options)
+    assert task.policy.period(1_795_305_600_000 - 1_800_000) == period
+
+
+@pytest.mark.parametrize("unit", ["hour", "DAY", "", 1, True, ["day"]])
+def test_another_unit_than_the_day_is_refused_in_one_line(app, unit):
+    with pytest.raises(UsageError, match="unique: not") as caught:
+        app.task(double, unique=unit)
+    assert "\n" not in str(caught.value)
+    assert not app.tasks
+
+
+@pytest.mark.parametrize("zone", ["Europe/Belrin", "+01:00", "", "../UTC", "Europe", "a\0b", "\ud800", 1, "x" * 9_000])
+def test_a_zone_that_does_not_exist_is_refused_where_the_task_is_registered(app, zone):
+    with pytest.raises(UsageError, match="time zone") as caught:
+        app.task(double, unique="day", zone=zone)
+    assert str(caught.value).isascii()
+    assert not app.tasks
+
+
+def test_a_zone_without_unique_says_what_it_is_for(app):
+    with pytest.raises(UsageError, match="goes with unique"):
+        app.task(double, zone="UTC")

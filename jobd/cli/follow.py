@@ -11,8 +11,8 @@ from jobd.cli.interrupts import Interrupts
 from jobd.cli.live import PanelView, RecordsView, Silence
 from jobd.cli.output import Output, shape_options
 from jobd.cli.verb import pass_session, verb
-from jobd.config import duration
 from jobd.errors import JobdError, NoDaemon
+from jobd.measures import duration
 from jobd.states import COMPLETED, JOB_ENDS
 
 if TYPE_CHECKING:

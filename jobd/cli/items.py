@@ -1,8 +1,7 @@
-"""`items`, `item`, `errors`, `results` and `logs`: what became of each item."""
+"""`items`, `item`, `errors` and `logs`: what became of each item."""
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -38,7 +37,6 @@ ITEM_FIELDS: Final = [
     "progress",
 ]
 ERROR_FIELDS: Final = ["error_type", "error", "count", "first_at", "last_at", "keys"]
-RESULT_FIELDS: Final = ["job_id", "key", "value", "status", "source", "created_at", "has_data"]
 _KEY: Final = 48
 _KEYS: Final = 20
 
@@ -118,7 +116,9 @@ def item(session: Session, id_: str, *, as_json: bool) -> int:
             screen.write(line)
         screen.write("  payload  " + dump(whole["payload"]))
         if result is not None:
-            screen.write("  result   " + dump(result.json()["value"]))
+            left = result.json()
+            pruned = left["pruned_at"]
+            screen.write("  result   " + (f"pruned {times.short(pruned, present)}" if pruned else dump(left["value"])))
         if record["error"]:
             screen.sentence("  error    " + screen.paint(jobview.error_text(record), "red"))
         screen.write(screen.paint("  output   " + session.line(f"logs {job.id}:#{found.id}"), "dim"))
@@ -154,55 +154,6 @@ def errors(session: Session, id_: str, *, as_json: bool, as_jsonl: bool) -> int:
     output.many(groups, table, ERROR_FIELDS)
     if output.human:
         session.say(f"job {job.id} has no errors" if not groups else f"  next: {session.line(f'retry {job.id}')}")
-    return 0
-
-
-@verb(
-    examples=(
-        "jobd results 7 --jsonl",
-        "jobd results checksum --key a.txt        # the history of a key, over all jobs",
-    ),
-)
-@click.argument("of", metavar="ID|TASK", shell_complete=ids.complete_jobs)
-@click.option("--key", metavar="KEY", help="Only the results of this key, newest first.")
-@click.option(
-    "--limit", type=click.IntRange(min=0), metavar="N", help="At most so many; 0 for all. 50 on a terminal, else all."
-)
-@shape_options(rows=True)
-@pass_session
-def results(session: Session, of: str, *, key: str | None, limit: int | None, as_json: bool, as_jsonl: bool) -> int:
-    """List what the items of a job left, or every result of a task."""
-    output = Output(session, as_json=as_json, as_jsonl=as_jsonl)
-    most = limit if limit is not None else 50 if output.human else 0
-    if ids.is_job(of):
-        job = ids.job(session.app, of)
-        found = job.results(key=key)
-    else:
-        found = iter(session.app.results(of, key=key, limit=most or None))
-    records = (result.json() for result in (islice(found, most) if most else found))
-    shown = [0]
-
-    def table(screen: Screen, rows: list[Record]) -> None:
-        shown[0] = len(rows)
-        present = now()
-        screen.table(
-            ["JOB", "ITEM", f"AT ({times.zone(present)})", "RESULT"],
-            [
-                [
-                    Cell(str(row["job_id"]), right=True),
-                    Cell(cut(escape(row["key"]), _KEY)),
-                    Cell(times.short(row["created_at"], present)),
-                    Cell(dump(row["value"])),
-                ]
-                for row in rows
-            ],
-        )
-
-    output.many(records, table, RESULT_FIELDS)
-    if output.human and not shown[0]:
-        session.say("no results")
-    if output.human and most and shown[0] == most:
-        session.say(f"the first {most}; --limit 0 shows all")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""`recover` and `doctor`: what a crash left, and whether everything is as it must be."""
+"""`recover`, `reconcile` and `doctor`: what a crash left, and whether everything is as it must be."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from jobd.cli.text import cut, escape
 from jobd.cli.verb import pass_session, verb
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from jobd.cli.output import Record
     from jobd.cli.screen import Screen
     from jobd.cli.session import Session
-    from jobd.maintenance.report import Change
+    from jobd.maintenance.report import Change, Report
 
 FOUND_WORK: Final = 10
 CHANGE_FIELDS: Final = ["job_id", "item_id", "key", "from_status", "to_status", "evidence"]
@@ -33,25 +33,64 @@ _LEVELS: Final = {"ok": ("✔", "green"), "warning": ("!", "yellow"), "broken": 
 @pass_session
 def recover(session: Session, *, check_only: bool, as_json: bool) -> int:
     """Settle the running items that nobody runs, each by its evidence."""
+    return tell(session, session.app.recover(check_only=check_only), "recover", as_json=as_json)
+
+
+@verb(examples=("jobd time-out --check-only", "jobd time-out"))
+@click.option("--check-only", is_flag=True, help="Change nothing; leave with 10 where there is something to do.")
+@shape_options()
+@pass_session
+def time_out(session: Session, *, check_only: bool, as_json: bool) -> int:
+    """Fail what waits past its deadline, and see to jobs that have made no progress for too long."""
+    return tell(session, session.app.time_out(check_only=check_only), "time-out", as_json=as_json)
+
+
+@verb(examples=("jobd reconcile --check-only", "jobd reconcile --all"))
+@click.option("--all", "every", is_flag=True, help="Look at all results there are, not at the newest 10,000 items.")
+@click.option("--check-only", is_flag=True, help="Change nothing; leave with 10 where there is something to do.")
+@shape_options()
+@pass_session
+def reconcile(session: Session, *, every: bool, check_only: bool, as_json: bool) -> int:
+    """Bring items that say something else than the result stored for them in line with it, and their jobs too."""
+    report = session.app.reconcile(every=every, check_only=check_only)
+    return tell(session, report, "reconcile --all" if every else "reconcile", as_json=as_json)
+
+
+def tell(session: Session, report: Report, line: str, *, as_json: bool) -> int:
+    """Print what a pass did or would do, and return the exit code; ``line`` is what was typed, but for --check-only."""
     output = Output(session, as_json=as_json)
-    report = session.app.recover(check_only=check_only)
-    changes = report.changes
+    changes, check_only = report.changes, report.check_only
     if as_json:
         output.document(report.json())
     else:
         records = [change.json() for change in changes]
         output.many(records, lambda screen, _: _changes(screen, changes, check_only=check_only), CHANGE_FIELDS)
     if output.human or not as_json:
-        session.say(_verdict(session, len(changes), check_only=check_only))
+        session.say(_verdict(session, report, line))
     return FOUND_WORK if check_only and changes else 0
 
 
-def _verdict(session: Session, count: int, *, check_only: bool) -> str:
+def _verdict(session: Session, report: Report, line: str) -> str:
+    count, name = report.total, report.name.replace("_", " ")
     if not count:
-        return "nothing to recover"
-    if check_only:
-        return f"Nothing was changed. Do it: {session.line('recover')}   (jobd start does the same)"
-    return f"recovered {count:,} item{'' if count == 1 else 's'}"
+        return f"nothing to {name}"
+    if report.check_only:
+        same = "" if line.endswith("--all") else "   (jobd start does the same)"
+        return f"Nothing was changed. Do it: {session.line(line)}{same}"
+    if report.name == "time_out":
+        return _timed_out(report.counts)
+    past = {"recover": "recovered", "reconcile": "reconciled"}.get(report.name, f"{name}:")
+    return f"{past} {count:,} item{'' if count == 1 else 's'}"
+
+
+def _timed_out(counts: Mapping[str, int]) -> str:
+    words = {
+        "failed": "waiting item{} failed",
+        "timed_out": "job{} without progress timed out",
+        "interrupted": "running item{} interrupted",
+    }
+    found = [(counts[word], words[word].format("" if counts[word] == 1 else "s")) for word in words if word in counts]
+    return ", ".join(f"{count:,} {what}" for count, what in found)
 
 
 def _changes(screen: Screen, changes: Sequence[Change], *, check_only: bool) -> None:

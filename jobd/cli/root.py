@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SECTIONS: Final[dict[str, dict[str, str]]] = {
-    "Run": {"start": "start", "run": "run", "submit": "submit"},
+    "Run": {"start": "start", "run": "run", "submit": "submit", "deliver": "deliver"},
     "Look": {
         "list": "look",
         "show": "look",
@@ -23,13 +23,35 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
         "items": "items",
         "item": "items",
         "errors": "items",
-        "results": "items",
+        "results": "results",
         "logs": "items",
         "history": "look",
         "tasks": "look",
+        "stats": "health",
+        "health": "health",
     },
-    "Steer": {"cancel": "steer", "retry": "steer", "resume": "steer"},
-    "Mend": {"recover": "mend", "doctor": "mend", "demo": "demo"},
+    "Steer": {
+        "cancel": "steer",
+        "pause": "steer",
+        "unpause": "steer",
+        "retry": "steer",
+        "resume": "steer",
+        "fail": "steer",
+        "delete": "delete",
+        "watchlist": "watchlist",
+    },
+    "Mend": {
+        "recover": "mend",
+        "time-out": "mend",
+        "reconcile": "mend",
+        "prune": "prune",
+        "doctor": "mend",
+        "backup": "keep",
+        "restore": "keep",
+        "migrate": "keep",
+        "service": "service",
+        "demo": "demo",
+    },
 }
 _MODULES: Final[Mapping[str, str]] = {verb: module for verbs in SECTIONS.values() for verb, module in verbs.items()}
 
@@ -115,7 +137,7 @@ class Verbs(click.Group):
 
 def _attribute(verb: str) -> str:
     """Return the name of the verb's function; `list` would hide Python's own."""
-    return "list_" if verb == "list" else verb
+    return "list_" if verb == "list" else verb.replace("-", "_")
 
 
 @click.group(

@@ -150,7 +150,8 @@ class _Run:
             job = self._known(self.job_id)
         else:
             keywords = submission.keywords(self.source, self.options)
-            job = self.task.submit(self.source.items(), target=self.target, **keywords)
+            items = submission.items_of(self.session.app, self.source, self.task.name)
+            job = self.task.submit(items, target=self.target, **keywords)
         submission.announce(self.session, job, before)
         return job
 

@@ -21,7 +21,7 @@ from jobd.cli.text import escape
 from jobd.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 _RANGE: Final = re.compile(r"(-?\d+):(-?\d+)", re.ASCII)
 _BLOCK: Final = 64 * 1024
@@ -38,6 +38,7 @@ class Source:
     span: str | None = None
     jsonl: str | None = None
     csv: str | None = None
+    watchlist: bool = False
     key: str | None = None
 
     def __post_init__(self) -> None:
@@ -58,6 +59,7 @@ class Source:
             "--range": self.span,
             "--jsonl": self.jsonl,
             "--csv": self.csv,
+            "--watchlist": self.watchlist,
         }
 
     @property
@@ -65,8 +67,10 @@ class Source:
         """Say whether any items were named; without, a task runs once, as one item."""
         return any(self._sources().values())
 
-    def items(self) -> Iterable[Any] | None:
-        """Return the payloads, or None where none were named."""
+    def items(self, watched: Callable[[], list[str]] = list) -> Iterable[Any] | None:
+        """Return the payloads, or None where none were named; ``watched`` gives the keys of the watchlist."""
+        if self.watchlist:
+            return watched()
         if self.words:
             return list(self.words)
         if self.lines is not None:

@@ -15,7 +15,7 @@ from jobd.config import SETTINGS
 from jobd.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from jobd.cli.session import Session
     from jobd.config import Setting
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _MANY = 1_000
 
 
-def _settings(function: Callable[..., Any]) -> Callable[..., Any]:
+def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add an option for each setting; its help says the variable and the default."""
     for setting in reversed(SETTINGS):
         function = click.option(
@@ -33,6 +33,17 @@ def _settings(function: Callable[..., Any]) -> Callable[..., Any]:
             help=f"{setting.help}  [{setting.variable}; {setting.default}]",
         )(function)
     return function
+
+
+def read_settings(typed: Mapping[str, str | None]) -> dict[str, Any]:
+    """Return the settings that were typed, by name, as they are read.
+
+    Raises:
+        UsageError: one of them cannot be meant.
+    """
+    return {
+        setting.name: _read(setting, value) for setting in SETTINGS if (value := typed.get(setting.name)) is not None
+    }
 
 
 def _read(setting: Setting, value: str) -> Any:
@@ -48,7 +59,7 @@ def _read(setting: Setting, value: str) -> Any:
         "jobd --app myprogram.jobs:app start --workers 8 --durability full",
     ),
 )
-@_settings
+@settings_options
 @click.option("--allow-network", is_flag=True, help="Also on a network file system, where locks may not hold.")
 @pass_session
 def start(session: Session, /, *, allow_network: bool, **typed: str | None) -> int:
@@ -57,7 +68,7 @@ def start(session: Session, /, *, allow_network: bool, **typed: str | None) -> i
     It runs the jobs of every task that --app registers. SIGTERM or Ctrl-C claims no more items, finishes what runs and
     leaves with 0; a second one leaves at once.
     """
-    given = {setting.name: _read(setting, value) for setting in SETTINGS if (value := typed[setting.name]) is not None}
+    given = read_settings(typed)
     session.log(logging.INFO)
     app = session.app
     app.settings = replace(app.settings, **given)

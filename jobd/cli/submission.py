@@ -10,10 +10,11 @@ import click
 from jobd import clock
 from jobd.cli import times
 from jobd.cli.source import Source, parameters
+from jobd.cli.text import escape
 from jobd.errors import NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from jobd.app import Jobd
     from jobd.cli.session import Session
@@ -27,6 +28,7 @@ _SOURCE: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     (("--range", "span"), {"metavar": "A:B", "help": "Items are the integers from A up to B, B not included."}),
     (("--jsonl", "jsonl"), {"metavar": "FILE|-", "help": "Items are JSON documents, one a line."}),
     (("--csv", "csv"), {"metavar": "FILE|-", "help": "Items are the rows of a CSV file with a header, as objects."}),
+    (("--watchlist", "watchlist"), {"is_flag": True, "help": "Items are the keys of the task's watchlist."}),
     (("--key", "key"), {"metavar": "FIELD", "help": "The field of --jsonl or --csv that is an item's key."}),
 )
 _JOB: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
@@ -38,8 +40,16 @@ _JOB: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     (("--priority", "priority"), {"type": int, "metavar": "N", "help": "Higher runs first; 0 by default."}),
     (("--at", "at"), {"metavar": "TIME", "help": "Not before this time: 18:30 or ISO 8601, local."}),
     (
+        ("--job-timeout", "job_timeout"),
+        {"metavar": "TIME", "help": "How long the job may be without progress before it times out: 90s, 30m."},
+    ),
+    (
         ("--tolerance", "tolerance"),
         {"metavar": "N|N%", "help": "How many items may fail before the job counts as failed."},
+    ),
+    (
+        ("--refresh", "refresh"),
+        {"is_flag": True, "help": "Of a unique task: run also what today has a result, and let the new one count."},
     ),
     (
         ("--changed", "changed"),
@@ -65,8 +75,26 @@ def submission_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def source_of(options: dict[str, Any]) -> Source:
     """Take the options that name the items out of ``options``."""
-    names = ("lines", "nul", "pattern", "span", "jsonl", "csv", "key")
+    names = ("lines", "nul", "pattern", "span", "jsonl", "csv", "watchlist", "key")
     return Source(words=options.pop("items"), **{name: options.pop(name) for name in names})
+
+
+def items_of(app: Jobd, source: Source, task: str) -> Iterable[Any] | None:
+    """Return the items that were named, or None where none were.
+
+    Raises:
+        NotFound: the keys of a watchlist were, and it has none.
+    """
+
+    def watched() -> list[str]:
+        keys = app.watchlist.keys(task)
+        if not keys:
+            raise NotFound(
+                f"no key of {escape(task)} is on the watchlist", hint=f"jobd watchlist add {escape(task)} KEY…"
+            )
+        return keys
+
+    return source.items(watched)
 
 
 def keywords(source: Source, options: dict[str, Any]) -> dict[str, Any]:
@@ -79,7 +107,9 @@ def keywords(source: Source, options: dict[str, Any]) -> dict[str, Any]:
         "item_key": source.key,
         "priority": options["priority"],
         "not_before": times.moment(at, now) if at is not None else None,
+        "job_timeout": options["job_timeout"],
         "tolerance": _tolerance(tolerance) if tolerance is not None else None,
+        "refresh": options["refresh"] or None,
         "changed": options["changed"],
         "duplicates": options["duplicates"],
     }
@@ -88,7 +118,11 @@ def keywords(source: Source, options: dict[str, Any]) -> dict[str, Any]:
 
 def typed(source: Source, options: dict[str, Any]) -> list[str]:
     """Return the names of what was typed that only a new submission can take."""
-    names = [name for name in ("params", "job_key", "at", "tolerance", "changed", "duplicates") if options[name]]
+    names = [
+        name
+        for name in ("params", "job_key", "at", "job_timeout", "tolerance", "refresh", "changed", "duplicates")
+        if options[name]
+    ]
     return ["items"] * source.given + [f"--{'param' if name == 'params' else name.replace('_', '-')}" for name in names]
 
 

@@ -32,9 +32,10 @@ def submit(session: Session, /, target: str, *, as_json: bool, **options: Any) -
     source = submission.source_of(options)
     output = Output(session, as_json=as_json)
     words = submission.keywords(source, options)
-    task = _task(session, target)
-    before = submission.counts_before(session.app, task if isinstance(task, str) else task.name, words.get("key"))
-    job = session.app.submit(task, source.items(), target=target, **words)
+    task = task_of(session, target)
+    name = task if isinstance(task, str) else task.name
+    before = submission.counts_before(session.app, name, words.get("key"))
+    job = session.app.submit(task, submission.items_of(session.app, source, name), target=target, **words)
     daemon = session.app.daemon_status()
     known = daemon.alive and job.task in daemon.tasks
     if as_json:
@@ -52,7 +53,7 @@ def submit(session: Session, /, target: str, *, as_json: bool, **options: Any) -
     return 0
 
 
-def _task(session: Session, target: str) -> Task[Any, Any] | str:
+def task_of(session: Session, target: str) -> Task[Any, Any] | str:
     """Return the task; a name that is not registered here may be one that the live daemon has registered."""
     from jobd.cli.target import is_code, load_task
 

@@ -81,6 +81,15 @@ def load_app(name: str) -> Jobd:
     return next(iter(apps.values()))
 
 
+def absolute(name: str) -> str:
+    """Return what names an app, with a file's path made absolute."""
+    place, _, attribute = name.rpartition(":") if ":" in name else (name, "", "")
+    if not _is_file(place):
+        return name
+    path = str(Path(place).expanduser().absolute())
+    return f"{path}:{attribute}" if attribute else path
+
+
 def _registered(app: Jobd, name: str) -> Task[Any, Any]:
     found = app.tasks.get(name)
     if found is None:

@@ -88,7 +88,7 @@ def moment(text: str, now: dt.datetime) -> dt.datetime:
 
 def since(text: str, now: dt.datetime) -> dt.datetime:
     """Read the beginning of a span: a duration before now, or a time."""
-    from jobd.config import duration
+    from jobd.measures import duration
 
     try:
         return now - dt.timedelta(seconds=duration(text))

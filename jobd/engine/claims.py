@@ -7,28 +7,56 @@ commit, by ``started`` and ``left``.
 from __future__ import annotations
 
 import collections
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jobd import clock
-from jobd.engine.pace import Pace
+from jobd.engine.pace import AHEAD, Pace
+from jobd.engine.rounds import PAUSE, Rounds
 from jobd.engine.solitude import ALONE_FOR, Solitude
-from jobd.store.claim import Claimed, Lane, Turns, any_interrupted, claim, next_due, queued_alone, tasks_due
+from jobd.store.claim import Claimed, Lane, Turns, claim, claim_interrupted
+from jobd.store.interrupted import changed, interrupted
+from jobd.store.ready import scout, tasks_due
+from jobd.store.taken import Taken
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from jobd.store.base import Connection, Store
+    from jobd.store.claim import ClaimedJob
     from jobd.store.settle import Outcome
+    from jobd.store.unique import Unique
 
 LOOK: Final = 0.02  # seconds between looks at which tasks have something to claim ahead
 
 
+class _Here(NamedTuple):
+    """One transaction: its connection, its time, and what it leaves out."""
+
+    connection: Connection
+    now: int
+    taken: Taken | None
+
+    @property
+    def full(self) -> bool:
+        """Say whether it leaves out no more, so that the next one has to go on."""
+        return self.taken is not None and self.taken.full
+
+
 class Claims:
     """Claims for ``slots`` workers. ``more`` says that there may be something to claim; ``due`` (Unix ms) when there
-    will be where there is not.
+    will be where there is not. ``unique`` tells which of ``tasks`` are, and how.
     """
 
-    def __init__(self, store: Store, *, daemon_id: int, tasks: Collection[str], slots: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        daemon_id: int,
+        tasks: Collection[str],
+        slots: int,
+        unique: Callable[[], Mapping[str, Unique]] = dict,
+        ahead: float = AHEAD,
+    ) -> None:
         self.more = True
         self.due: int | None = None
         self.solitude = Solitude()
@@ -36,9 +64,13 @@ class Claims:
         self._daemon_id = daemon_id
         self._actor = f"daemon {daemon_id}"
         self._tasks = tasks
+        self._unique = unique
         self._slots = slots
+        self._full_until = clock.awake()
         self._turns = Turns()
-        self._pace = Pace()
+        self._rounds = Rounds(PAUSE if ahead else 0.0)
+        self._lost = False
+        self._pace = Pace(ahead)
         self._flying: collections.Counter[str] = collections.Counter()  # what is in flight, by task
         self._ahead = True
         self._wanted: Collection[str] = ()
@@ -61,8 +93,24 @@ class Claims:
         if claimed[0].lane is Lane.ALONE:
             self.solitude.begin(claimed[0].item_id, clock.awake())
 
+    def resize(self, slots: int) -> None:
+        """There are more or fewer workers now."""
+        self._slots = slots
+        self.more = True
+
+    @property
+    def free_since(self) -> float | None:
+        """Return since when (awake time) there was a free slot at any moment, and nothing to claim for it.
+
+        None where there is none now, or nobody has looked yet.
+        """
+        full = self.more or self.solitude.anybody or self._flying.total() >= self._slots
+        return None if full else self._full_until
+
     def left(self, claimed: Iterable[Claimed]) -> None:
         """The settlement of these has committed."""
+        if self._flying.total() >= self._slots:
+            self._full_until = clock.awake()
         for item in claimed:
             self._flying[item.task] -= 1
             self.solitude.ended(item.item_id)
@@ -72,6 +120,7 @@ class Claims:
 
     def undone(self) -> None:
         """A transaction has failed: what it had claimed is queued as before."""
+        self._full_until = clock.awake()
         self.more = self.solitude.anybody = True
 
     # -- what is next ---------------------------------------------------------------------------------------------
@@ -82,88 +131,122 @@ class Claims:
             return self.more
         return self._ahead and any(self._pace.room(task, self._slots, self._flying) for task in self._flying)
 
-    def claim(self, connection: Connection, leaving: Sequence[Outcome], most: int, now: int) -> list[Claimed]:
-        """Claim what fits while ``leaving`` leave, up to ``most`` items."""
+    def scout(self, now: int) -> None:
+        """Before the transaction: if the last one found too much in its way and nothing else, look further."""
+        if self._lost:
+            self._store.read(lambda connection: scout(self._store, connection, self._turns, self._tasks, now))
+
+    def claim(
+        self, connection: Connection, leaving: Sequence[Outcome], most: int, now: int
+    ) -> tuple[list[Claimed], int]:
+        """Claim what fits while ``leaving`` leave, up to ``most`` items; also return how many were skipped instead."""
         flying = self._flying.copy()
         flying.subtract(outcome.task for outcome in leaving)
+        unique = self._unique()
+        taken = Taken(self._store, connection, unique, now=now, actor=self._actor) if unique else None
+        claimed = self._claim(_Here(connection, now, taken), flying, most)
+        if taken is None:
+            return claimed, 0
+        taken.end()
+        return claimed, taken.skipped
+
+    def _claim(self, here: _Here, flying: collections.Counter[str], most: int) -> list[Claimed]:
         claimed: list[Claimed] = []
+        again: list[int] = []
+        self._lost = False
         if self.solitude.anybody:
-            claimed, blocked = self._claim_interrupted(connection, flying.total(), now)
+            claimed, blocked, again = self._claim_interrupted(here, flying.total())
             if blocked:
                 self.more = False
-                self.due = now + int(blocked * 1000)
+                self.due = here.now + int(blocked * 1000)
                 return claimed
             flying.update(item.task for item in claimed)
-        claimed += self._claim_fresh(connection, flying, most, now)
+        claimed += self._claim_fresh(here, flying, most)
+        self._lost = self._turns.tired and not claimed
+        # A round goes on before anybody rests.
+        self.more = self.more or self._rounds.after > 0
         if not self.more:
-            self.due = next_due(connection, now)
+            self.due = min([*again, *([] if self._turns.due is None else [self._turns.due])], default=None)
         return claimed
 
-    def _take(self, connection: Connection, limit: int, lane: Lane, tasks: Collection[str], now: int) -> list[Claimed]:
-        return claim(
-            self._store, connection, self._turns, limit=limit, lane=lane, tasks=tasks,
-            daemon_id=self._daemon_id, now=now, actor=self._actor,
-        )  # fmt: skip
-
-    def _claim_interrupted(self, connection: Connection, busy: int, now: int) -> tuple[list[Claimed], float]:
-        """Return what was claimed, and for how many seconds nothing else may be.
+    def _claim_interrupted(self, here: _Here, busy: int) -> tuple[list[Claimed], float, list[int]]:
+        """Return what was claimed, for how many seconds nothing else may be, and when to ask again (Unix ms).
 
         What was interrupted once goes into free slots only, what was twice runs alone.
         """
         awake = clock.awake()
         if blocked := self.solitude.occupied(awake):
-            return [], blocked
-        if queued_alone(self._store, connection, self._tasks, now):
+            return [], blocked, []
+        change = changed(here.connection, here.now)
+        again = [] if change.due is None else [change.due]
+        state = (change, len(self._tasks))
+        if pause := self._rounds.wait(state, awake):
+            return [], 0.0, [*again, here.now + int(pause * 1000) + 1]
+        found = interrupted(self._store, here.connection, self._tasks, after=self._rounds.after, now=here.now)
+        if found.alone:
+            # The round stays here: whoever waits for the pool to itself must be found when it is empty.
             if not busy:
-                return self._take(connection, 1, Lane.ALONE, self._tasks, now), ALONE_FOR
+                alone = self._take_interrupted(here, found.alone, 1, Lane.ALONE)
+                return alone, ALONE_FOR if alone else 0.0, again
             if blocked := self.solitude.emptying(awake):
-                return [], blocked
+                return [], blocked, []
         free = self._slots - busy
-        claimed = self._take(connection, free, Lane.CAREFUL, self._tasks, now) if free > 0 else []
-        self.solitude.anybody = any_interrupted(connection)
-        return claimed, 0.0
+        claimed = self._take_interrupted(here, found.careful, free, Lane.CAREFUL) if free > 0 else []
+        self.solitude.anybody = bool(found.jobs or self._rounds.after)
+        # Where there is nobody, whoever says that there is again is to be believed at once.
+        worth = bool(found.careful or found.alone) or not self.solitude.anybody
+        self._rounds.looked(state, awake, last=found.last, found=worth)
+        return claimed, 0.0, again
 
-    def _claim_fresh(
-        self, connection: Connection, flying: collections.Counter[str], most: int, now: int
-    ) -> list[Claimed]:
+    def _take(self, here: _Here, limit: int, tasks: Collection[str]) -> list[Claimed]:
+        return claim(
+            self._store, here.connection, self._turns, limit=limit, tasks=tasks,
+            daemon_id=self._daemon_id, now=here.now, actor=self._actor, taken=here.taken,
+        )  # fmt: skip
+
+    def _take_interrupted(self, here: _Here, jobs: Sequence[ClaimedJob], limit: int, lane: Lane) -> list[Claimed]:
+        return claim_interrupted(
+            self._store, here.connection, self._turns, jobs, limit=limit, lane=lane,
+            daemon_id=self._daemon_id, now=here.now, actor=self._actor, taken=here.taken,
+        )  # fmt: skip
+
+    def _claim_fresh(self, here: _Here, flying: collections.Counter[str], most: int) -> list[Claimed]:
         limit = min(self._slots - flying.total(), most)
         claimed: list[Claimed] = []
         if limit > 0:
-            claimed = self._take(connection, limit, Lane.FRESH, self._tasks, now)
+            claimed = self._take(here, limit, self._tasks)
             flying.update(item.task for item in claimed)
             if len(claimed) < limit:
-                self.more = False
+                self.more = here.full or self._turns.tired
                 return claimed
-        return claimed + self._claim_ahead(connection, flying, most - len(claimed), now)
+        return claimed + self._claim_ahead(here, flying, most - len(claimed))
 
-    def _claim_ahead(
-        self, connection: Connection, flying: collections.Counter[str], most: int, now: int
-    ) -> list[Claimed]:
+    def _claim_ahead(self, here: _Here, flying: collections.Counter[str], most: int) -> list[Claimed]:
         """Claim ahead of the slots, of all tasks alike: while something waits in line no slot ever is free, and a task
         that is not in the line yet would wait until the last of the others has run.
         """
         claimed: list[Claimed] = []
-        while self._ahead and len(claimed) < most:
-            rooms = {
-                task: room
-                for task in self._asking(connection, now)
-                if (room := self._pace.room(task, self._slots, flying))
-            }
+        while self._ahead and len(claimed) < most and not here.full:
+            rooms = {task: room for task in self._asking(here) if (room := self._pace.room(task, self._slots, flying))}
             if not rooms:
                 break
             limit = min(*rooms.values(), most - len(claimed))
-            ahead = self._take(connection, limit, Lane.FRESH, rooms, now)
+            ahead = self._take(here, limit, rooms)
             flying.update(item.task for item in ahead)
             claimed += ahead
+            if self._turns.tired:
+                break
             # Nothing left of these; a free slot asks again, for every task.
-            self._ahead = len(ahead) == limit
+            self._ahead = len(ahead) == limit or here.full
         return claimed
 
-    def _asking(self, connection: Connection, now: int) -> Collection[str]:
+    def _asking(self, here: _Here) -> Collection[str]:
         """Return the tasks that have something to claim, as of the last look."""
         awake = clock.awake()
         if awake - self._asked >= LOOK:
             self._asked = awake
             several = len(self._tasks) > 1
-            self._wanted = tasks_due(self._store, connection, self._tasks, now) if several else tuple(self._tasks)
+            self._wanted = (
+                tasks_due(self._store, here.connection, self._tasks, here.now) if several else tuple(self._tasks)
+            )
         return self._wanted

@@ -3,48 +3,58 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import threading
-import time
-from typing import TYPE_CHECKING, Any, Final
+import weakref
+from typing import TYPE_CHECKING, Final
 
 import jobd
 from jobd import clock, process
 from jobd.engine import rescue
+from jobd.engine.account import Account
 from jobd.engine.dispatcher import Dispatcher
 from jobd.engine.files import Files
 from jobd.engine.lock import Lock, Owner
-from jobd.engine.recovery import bring_in_order
+from jobd.engine.pace import AHEAD
+from jobd.engine.points import Crash
 from jobd.engine.runner import run
 from jobd.engine.sparingly import Sparingly
 from jobd.engine.threads import Threads
+from jobd.engine.upkeep import Upkeep
 from jobd.engine.wake import Wake
 from jobd.engine.wal import Wal
-from jobd.errors import JobdError, StoreBusy, StoreUnusable
+from jobd.errors import JobdError, StoreUnusable
 from jobd.filesystem import NETWORK, file_system
-from jobd.maintenance.recover import Holder, Rules, recover
-from jobd.maintenance.report import Report
-from jobd.maintenance.scheduler import Scheduler
-from jobd.store import daemons, steer
+from jobd.store import daemons, deadlines
 from jobd.store.base import Transient
+from jobd.store.settle import STOPPED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from jobd.config import Settings
+    from jobd.engine.executor import Executor
+    from jobd.engine.runner import Attempt
     from jobd.store.settle import Outcome
     from jobd.store.sqlite import SqliteStore
     from jobd.tasks import Task
 
 log = logging.getLogger("jobd.daemon")
 
-ANSWER_WITHIN: Final = 30.0
-_MOMENT: Final = 0.2
+# Those of this process that run now.
+_running: Final[weakref.WeakSet[Daemon]] = weakref.WeakSet()
+
+
+def look_at_the_clock() -> None:
+    """Have the daemons of this process look at the time again: it has passed without anybody waiting for it."""
+    for daemon in tuple(_running):
+        daemon.look_at_the_clock()
 
 
 class Daemon:
     """Runs the items of one database in this process. Start it once; it owns its threads and no signal handler."""
+
+    _ahead = AHEAD  # seconds of work that may be claimed before there is a slot for it
 
     def __init__(
         self,
@@ -56,7 +66,9 @@ class Daemon:
         allow_network: bool = False,
     ) -> None:
         self.id = 0
-        self.failure: JobdError | None = None
+        # Called at each beat with how the daemon is, in a word or two, while all of it is alive.
+        self.pulse: Callable[[str], None] = lambda _: None
+        self.failure: JobdError | Crash | None = None
         self._store = store
         self._tasks = tasks
         self._settings = settings
@@ -77,13 +89,18 @@ class Daemon:
             DaemonRunning: another daemon holds the lock.
             StoreUnusable: the file or its file system cannot be used.
         """
+        with contextlib.ExitStack() as undo:
+            self._own(undo)
+            self._begin()
+            undo.pop_all()
+
+    def _own(self, undo: contextlib.ExitStack) -> None:
+        """Take the lock and make the parts; nothing runs yet. ``undo`` gives everything back."""
         self._refuse_network()
         me = process.myself()
         self._lock.acquire(Owner(me.pid, me.host, clock.now()))
-        with contextlib.ExitStack() as undo:
-            undo.callback(self._lock.release)
-            self._begin(me, undo)
-            undo.pop_all()
+        undo.callback(self._lock.release)
+        self._assemble(me, undo)
 
     def _refuse_network(self) -> None:
         kind = file_system(self._store.path)
@@ -93,42 +110,93 @@ class Daemon:
                 hint="put it on a local disk, or jobd start --allow-network if only this machine ever opens it",
             )
 
-    def _begin(self, me: process.Process, undo: contextlib.ExitStack) -> None:
+    def _assemble(self, me: process.Process, undo: contextlib.ExitStack) -> None:
         self._store.open()
         self._files = Files(self._store, self._lock)
         self._started_at = clock.now()
-        self.id = daemons.register(self._store, me, tasks=self._tasks, version=jobd.__version__, now=self._started_at)
-        self._actor = f"daemon {self.id}"
+        self._make_up(me)
+        self._account = Account(self._store, self._settings, workers=self._workers)
+        self.id = daemons.register(
+            self._store,
+            me,
+            tasks=self._tasks,
+            version=jobd.__version__,
+            now=self._started_at,
+            # By its settings a reader knows by when it should be heard again.
+            state=self._account.json(),
+        )
         self._wake = Wake(self._store.path)
         undo.callback(self._wake.close)
         self._wal = Wal(self._store, self._settings.checkpoint_bytes, self._trouble)
-        self._scheduler = Scheduler()
         self._dispatcher = Dispatcher(
             self._store,
             daemon_id=self.id,
             tasks=self._tasks,
             wake=self._wake,
-            executor=self._threads,
+            executor=self._executor,
             rescue=self._keep,
             after_commit=self._wal.after_commit,
             rung=self._attend,
             drain=self._settings.drain,
             trouble=self._trouble,
+            ahead=self._ahead,
         )
         undo.callback(self._dispatcher.close)
+        self._upkeep = self._keeping()
+
+    def _make_up(self, me: process.Process) -> None:
+        """Move the deadlines by the time in which there was no daemon: nothing times out because of it.
+
+        Before it has a row of its own: were it killed meanwhile, the next one would find the former sign of life.
+        """
+        last = daemons.last_sign(self._store)
+        if last is not None and not self._lived_on(last, me):
+            deadlines.move(self._store, self._started_at - last.at, now=self._started_at)
+
+    def _lived_on(self, last: daemons.Sign, me: process.Process) -> bool:  # noqa: ARG002 - it can tell of others
+        return False
+
+    def _begin(self) -> None:
         self._recover()
-        self._beats()
         self._bell, self._store.wake = self._store.wake, self._wake.ring
-        self._maintenance = threading.Thread(target=self._maintain, name="jobd-maintenance", daemon=True)
         self._thread = threading.Thread(target=self._dispatch, name="jobd-dispatcher", daemon=True)
         log.info("daemon %d runs %s with %d workers", self.id, self._store.path, self._workers)
-        self._maintenance.start()
+        self._upkeep.begin()
+        _running.add(self)
         self._thread.start()
 
-    def _threads(self, deliver: Callable[..., None]) -> Threads:
-        return Threads(
-            self._workers, run=functools.partial(run, self._store), deliver=deliver, at_end=self._store.close
+    def _keeping(self) -> Upkeep:
+        return Upkeep(
+            self._store,
+            self._tasks,
+            self._settings,
+            daemon_id=self.id,
+            account=self._account,
+            dispatcher=self._dispatcher,
+            files=self._files,
+            wake=self._wake,
+            wal=self._wal,
+            trouble=self._trouble,
+            pulse=self._pulse,
         )
+
+    def _recover(self) -> None:
+        # Before anything is claimed: what a former daemon ran is not to be waited for until the first beat.
+        try:
+            self._upkeep.first_pass()
+        except Transient as error:
+            self._trouble.warning("recover has to wait: %s", error)
+
+    def _executor(self, deliver: Callable[[Attempt, Outcome], None]) -> Executor:
+        return Threads(self._workers, run=self._run, deliver=deliver, at_end=self._store.close)
+
+    def _run(self, attempt: Attempt) -> Outcome:
+        try:
+            return run(self._store, attempt)
+        except Crash as crash:
+            # The whole daemon ends with it, before anybody looks at what its thread leaves.
+            self._dispatcher.fail(crash)
+            return attempt.outcome(STOPPED, 0, 0)
 
     def stop(self, *, drain: bool = True) -> None:
         """Ask it to leave: claim no more, let what runs end for the drain's time, give the rest back. Returns at once.
@@ -139,6 +207,11 @@ class Daemon:
         if not drain:
             self._store.hurried = True
         self._dispatcher.stop(self._settings.drain if drain else 0.0)
+
+    def look_at_the_clock(self) -> None:
+        """Do at once what is due by now."""
+        self._upkeep.look_at_the_clock()
+        self._wake.ring()
 
     @property
     def stopping(self) -> bool:
@@ -154,12 +227,14 @@ class Daemon:
 
     @property
     def degraded(self) -> str | None:
-        """Return why the store cannot be written at present; None while it can."""
-        return self._dispatcher.degraded
+        """Return why it runs less than it should at present, or nothing; None while it is well."""
+        return self._dispatcher.ailment
 
     def _dispatch(self) -> None:
         try:
             self._dispatcher.run()
+        except Crash as crash:
+            self.failure = crash
         except JobdError as error:
             # A file that is gone shows in many ways; this is the one that says what happened.
             self.failure = (isinstance(error, StoreUnusable) and self._files.lost()) or error
@@ -171,8 +246,8 @@ class Daemon:
             self._leave()
 
     def _leave(self) -> None:
-        self._scheduler.stop()
-        self._maintenance.join()
+        _running.discard(self)
+        self._upkeep.end()
         self._store.wake = self._bell
         with contextlib.ExitStack() as last:
             # In this order from the bottom up, whatever any of them raises: a lock that is kept keeps the next one out.
@@ -184,95 +259,20 @@ class Daemon:
             self._sign_off()
 
     def _sign_off(self) -> None:
-        if isinstance(self.failure, StoreUnusable):
+        if isinstance(self.failure, StoreUnusable | Crash):
             return
         try:
             # Also after a failure of another kind: nobody killed it, and what it ran is interrupted, not its cause.
-            daemons.leave(self._store, self.id, now=clock.now(), patience=0)
+            daemons.leave(self._store, self.id, state=self._account.json(), now=clock.now(), patience=0)
             self._wal.beat()
         except JobdError as error:
             log.warning("its row could not be closed: %s", error)
 
-    # -- its maintenance ------------------------------------------------------------------------------------------
-
-    def _beats(self) -> None:
-        self._scheduler.every(self._settings.heartbeat, "heartbeat", self._heartbeat)
-        self._scheduler.every(self._settings.recover_every, "recover", self._recover)
-        self._scheduler.every(self._settings.checkpoint_every, "checkpoint", self._checkpoint)
-        self._scheduler.on_demand("answer", self._answer)
-
-    def _maintain(self) -> None:
-        try:
-            self._open_log()
-            self._scheduler.run()
-        finally:
-            self._store.close()
-
-    def _open_log(self) -> None:
-        try:
-            self._files.open_log()
-        except Transient as error:
-            self._put_off("the log could not be opened", error)
-        except JobdError as error:
-            self._dispatcher.fail(error)
-
-    def _heartbeat(self) -> None:
-        if lost := self._files.lost():
-            self._dispatcher.fail(lost)
-            return
-        state: dict[str, Any] = {}
-        if self._dispatcher.degraded:
-            state["degraded"] = self._dispatcher.degraded
-        if self._wal.pinned:
-            state["wal_pinned"] = True
-        try:
-            daemons.beat(self._store, self.id, state=state, now=clock.now(), patience=0)
-        except Transient as error:
-            self._put_off("no heartbeat could be written", error)
-        except StoreUnusable as error:
-            self._dispatcher.fail(error)
-
-    def _put_off(self, what: str, error: Transient) -> None:
-        # A degraded dispatcher has said why already, and of two lines a minute one is for the end of it.
-        if self._dispatcher.degraded is None:
-            self._trouble.warning("%s: %s", what, error)
-
-    def _checkpoint(self) -> None:
-        self._wal.beat()
-
-    def _recover(self) -> None:
-        """Settle what nobody runs and what the rescue file keeps; carry out what was requested and left half."""
-        now = clock.now()
-        try:
-            daemons.begin_pass(self._store, "recover", now=now)
-            holder = Holder(self.id, frozenset(self._dispatcher.registry))
-            report = bring_in_order(self._store, self._tasks, self._settings, holder=holder, now=now, actor=self._actor)
-            daemons.end_pass(self._store, "recover", report.dumps(), now=clock.now())
-        except Transient as error:
-            self._put_off("recover has to wait", error)
-            return
-        for change in report.changes:
-            moved = (change.from_status, change.to_status, change.evidence)
-            log.info("job %d item %s: %s -> %s (%s)", change.job_id, change.key, *moved)
-        self._dispatcher.solitude.anybody = True
-        self._wake.ring()
-
-    def _asked(self) -> bool:
-        # Other names are for other versions of the daemon.
-        return any(request.name == "recover" for request in daemons.requests(self._store))
-
-    def _answer(self) -> None:
-        # Asked again here: a second run would answer the same request, and its report would miss what the first did.
-        if self._asked():
-            self._recover()
+    def _pulse(self, word: str) -> None:
+        self.pulse(word)
 
     def _attend(self) -> None:
-        """Somebody rang: look for requests that are not items."""
-        if self._asked():
-            self._scheduler.ask("answer")
-        requested = steer.open_requests(self._store)
-        if requested:
-            self._dispatcher.withdraw(requested)
+        self._upkeep.attend()
 
     def _keep(self, outcomes: Sequence[Outcome]) -> None:
         try:
@@ -280,31 +280,3 @@ class Daemon:
         except OSError as error:
             # The last place left: a person can settle them from the log.
             log.critical("the rescue file cannot be written (%s): %s", error, [list(outcome) for outcome in outcomes])
-
-
-class _Everything(frozenset[int]):
-    """What a live daemon's registry may know, as seen from outside: any item."""
-
-    def __contains__(self, item: object) -> bool:
-        return True
-
-
-def ask(store: SqliteStore, name: str, *, check_only: bool) -> Report:
-    """Have the live daemon run its pass ``name`` and return the report; with ``check_only`` look without asking.
-
-    Raises:
-        StoreBusy: the daemon did not answer in time.
-    """
-    now = clock.now()
-    if check_only:
-        newest = store.read(lambda connection: connection.execute("select max(id) from daemons").fetchone()[0])
-        rules = Rules(boot=process.boot())
-        return recover(store, holder=Holder(newest, _Everything()), rules=rules, now=now, actor="", check_only=True)
-    daemons.request(store, name, now=now)
-    until = clock.awake() + ANSWER_WITHIN
-    while clock.awake() < until:
-        answer = daemons.answered(store, name)
-        if answer is not None:
-            return Report.loads(answer)
-        time.sleep(_MOMENT / 10)
-    raise StoreBusy(f"the daemon did not answer within {ANSWER_WITHIN:.0f} s", hint="jobd doctor")

@@ -16,6 +16,7 @@ import weakref
 from typing import Final, NamedTuple
 
 from jobd.errors import DaemonRunning, StoreUnusable
+from jobd.process import holders as _holders
 
 _RETRY: Final = 0.02
 # A probe holds the lock for an instant; a daemon that starts just then must not take it for another daemon.
@@ -161,15 +162,3 @@ def _taken(path: str) -> DaemonRunning:
             hint=f"ps -p {holding} shows what it is; the lock is free when it ends",
         )
     return DaemonRunning(f"another daemon owns {path} ({who})", hint="jobd watch to look, jobd submit to hand it work")
-
-
-def _holders(path: str) -> list[int]:
-    """Return who has the lock's file open, by Linux's table of processes; none where there is no such table."""
-    import glob  # noqa: PLC0415 - only who is refused pays for it
-
-    found = set()
-    for link in glob.iglob("/proc/[0-9]*/fd/*"):  # noqa: PTH207 - thousands of links: no object for each
-        with contextlib.suppress(OSError):
-            if os.readlink(link) == path:  # noqa: PTH115 - as above
-                found.add(int(link.split("/")[2]))
-    return sorted(found)

@@ -17,9 +17,13 @@ _FASTEST: Final = 2e-6
 
 
 class Pace:
-    """Seconds that one item of a task takes, as a moving average. Unknown until the first of them has ended."""
+    """Seconds that one item of a task takes, as a moving average. Unknown until the first of them has ended.
 
-    def __init__(self) -> None:
+    ``ahead`` is in seconds; with 0 no slot ever counts as quick, and nothing is claimed ahead.
+    """
+
+    def __init__(self, ahead: float = AHEAD) -> None:
+        self._ahead = ahead
         self._seconds: dict[str, float] = {}
 
     def observe(self, ended: Iterable[tuple[str, float]]) -> None:
@@ -36,7 +40,7 @@ class Pace:
 
     def quick(self, task: str) -> bool:
         """Say whether an item of ``task`` is known to end within 50 ms."""
-        return self._seconds.get(task, float("inf")) <= AHEAD
+        return self._seconds.get(task, float("inf")) <= self._ahead
 
     def room(self, task: str, slots: int, in_flight: Mapping[str, int]) -> int:
         """Return how many more items of ``task`` may be claimed for ``slots`` workers, behind what is in flight."""
@@ -48,5 +52,5 @@ class Pace:
         # What is in the slots is not ahead of them; of the rest each counts with its own task's pace.
         waiting = sum(count * self._seconds[name] for name, count in quick.items())
         behind = max(0, total - turning)
-        budget = AHEAD * turning - (waiting * behind / total if total else 0.0)
+        budget = self._ahead * turning - (waiting * behind / total if total else 0.0)
         return max(0, int(budget / self._seconds[task]))

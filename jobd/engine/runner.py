@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import math
+import threading
 import traceback
 from typing import TYPE_CHECKING, Final
 
 from jobd import clock, codec
 from jobd.codec import NotStorable
 from jobd.context import Context, Line, storable, tail
-from jobd.engine.points import reach
+from jobd.engine.points import Crash, reach
 from jobd.errors import Cancelled, Fail, Lost, Skip
+from jobd.hooks import idempotency_key
 from jobd.states import CANCELLED, COMPLETED, FAILED, SKIPPED
-from jobd.store.attempt import save_data, save_progress, save_result
+from jobd.store.attempt import save_data, save_intent, save_progress, save_result
 from jobd.store.base import Transient
 from jobd.store.settle import Kind, Outcome
 
@@ -29,7 +31,10 @@ _ERROR_LIMIT: Final = 4096
 class Attempt:
     """An item in flight: from its claim until its settlement has committed."""
 
-    __slots__ = ("cancelled", "claimed", "claimed_at", "collected", "context", "seconds", "started", "task")
+    __slots__ = (
+        "abandoned", "began", "began_at", "cancelled", "claimed", "claimed_at", "collected", "context", "period",
+        "seconds", "started", "task",
+    )  # fmt: skip
 
     def __init__(self, claimed: Claimed, task: Task[..., object], claimed_at: float) -> None:
         self.claimed = claimed
@@ -38,8 +43,12 @@ class Attempt:
         self.context: Context | None = None
         self.cancelled = False
         self.started = False
+        self.began = 0.0  # awake time
+        self.began_at = 0  # Unix ms
+        self.abandoned = False  # settled by somebody else while it runs: its own outcome comes late
         self.collected = False  # its outcome waits to be settled
         self.seconds = 0.0
+        self.period: str | None = None  # what its result claims, where its task is unique
 
     def outcome(self, kind: Kind, started_at: int, completed_at: int, error: str | None = None) -> Outcome:
         """Return an outcome of this attempt."""
@@ -57,17 +66,32 @@ class Attempt:
         )
 
 
-def run(store: Store, attempt: Attempt) -> Outcome:
-    """Run the handler and return what came of it. Never raises, whatever the handler does."""
+_inside: Final = threading.local()
+
+
+def inside() -> bool:
+    """Say whether the calling thread runs a handler."""
+    return getattr(_inside, "handler", False)
+
+
+def run(store: Store, attempt: Attempt, *, through: tuple[type[BaseException], ...] = (Crash,)) -> Outcome:
+    """Run the handler and return what came of it. Whatever the handler raises is an outcome, but for ``through``."""
+    attempt.began, attempt.began_at = began, started_at = clock.awake(), clock.now()
+    # After its times: who sees it started looks at them.
     attempt.started = True
-    began, started_at = clock.awake(), clock.now()
-    kind, value, error_type, error, trace = _call(store, attempt)
+    if attempt.task.policy.unique is not None:
+        attempt.period = attempt.task.policy.period(started_at)
+    _inside.handler = True
+    try:
+        kind, value, error_type, error, trace = _call(store, attempt, through)
+    finally:
+        _inside.handler = False
     attempt.seconds = clock.awake() - began
     if store.drop_transaction():
         # It would hold the write lock for as long as this thread lives, and take every later write of it along.
         trace = "\n".join(filter(None, (trace, _LEFT_OPEN)))
     claimed, context = attempt.claimed, attempt.context
-    return Outcome(
+    outcome = Outcome(
         claimed.item_id,
         claimed.job_id,
         claimed.attempt,
@@ -82,12 +106,13 @@ def run(store: Store, attempt: Attempt) -> Outcome:
         _output(context, trace) if context is not None or trace else None,
         context is not None and context.saved,
     )
+    return outcome if attempt.period is None else outcome._replace(period=attempt.period, refresh=claimed.refresh)
 
 
 _Answer = tuple[Kind, str | None, str | None, str | None, str | None]
 
 
-def _call(store: Store, attempt: Attempt) -> _Answer:
+def _call(store: Store, attempt: Attempt, through: tuple[type[BaseException], ...]) -> _Answer:
     task = attempt.task
     if attempt.cancelled:
         return CANCELLED, None, "Cancelled", "before it began", None
@@ -101,6 +126,8 @@ def _call(store: Store, attempt: Attempt) -> _Answer:
             value = task.function(payload)
         reach("handler.after")
         return COMPLETED, codec.result(value), None, None, None
+    except through:
+        raise
     except NotStorable as error:
         return FAILED, None, None, _text(error), None
     except Skip as error:
@@ -117,14 +144,15 @@ def _call(store: Store, attempt: Attempt) -> _Answer:
 
 
 def _context(store: Store, attempt: Attempt) -> Context:
-    claimed = attempt.claimed
+    claimed, timeout = attempt.claimed, attempt.task.policy.timeout
     return Context(
         job_id=claimed.job_id,
         item_id=claimed.item_id,
         key=claimed.key,
         attempt=claimed.attempt,
         params=codec.loads(claimed.params),
-        idempotency_key=f"{claimed.task}:{claimed.job_created_at}:{claimed.item_id}",
+        deadline=None if timeout is None else attempt.began_at + int(timeout * 1000),
+        idempotency_key=idempotency_key(claimed.task, claimed.job_created_at, claimed.item_id),
         task=claimed.task,
         line=Line(
             awake=clock.awake,
@@ -132,8 +160,16 @@ def _context(store: Store, attempt: Attempt) -> Context:
             progress=lambda ctx, text: _save_progress(store, ctx, text),
             # However long it takes: work that is done must not fail because the store cannot be written now.
             result=lambda ctx, text: save_result(
-                store, ctx.item_id, ctx.attempt, text, now=clock.now(), patience=math.inf
+                store,
+                ctx.item_id,
+                ctx.attempt,
+                text,
+                now=clock.now(),
+                patience=math.inf,
+                period=attempt.period,
+                refresh=claimed.refresh,
             ),
+            intent=lambda ctx, note: save_intent(store, ctx.item_id, ctx.attempt, note, patience=math.inf),
             data=lambda ctx, data: save_data(store, ctx.item_id, ctx.attempt, data, patience=math.inf),
         ),
     )

@@ -1,8 +1,13 @@
-"""The thread executor: a fixed number of worker threads over what waits in line."""
+"""The thread executor: a fixed number of worker threads over what waits in line.
+
+A thread cannot be killed. One whose attempt was given up runs on, and a fresh thread takes its place: until there are
+twice as many threads as asked for. Beyond that the place stays empty until one of those that hang comes back.
+"""
 
 from __future__ import annotations
 
 import collections
+import itertools
 import os
 import queue
 import threading
@@ -19,7 +24,7 @@ class Threads:
     """Runs attempts in ``size`` daemon threads: they never keep the interpreter from leaving.
 
     ``run`` makes an outcome of an attempt and never raises; ``deliver`` takes it to the dispatcher; ``close`` ends a
-    thread's own resources (its connection) when the thread ends.
+    thread's own resources (its connection) when the thread ends. ``abandoned`` counts the threads that hang.
     """
 
     def __init__(
@@ -30,7 +35,8 @@ class Threads:
         deliver: Callable[[Attempt, Outcome], None],
         at_end: Callable[[], None],
     ) -> None:
-        self.size = size
+        self.size = self._most = size
+        self.abandoned = 0
         self._run = run
         self._deliver = deliver
         self._at_end = at_end
@@ -39,12 +45,16 @@ class Threads:
         # can be looked at and taken from without losing its order.
         self._calls: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._pid = os.getpid()
-        self._threads = [
-            threading.Thread(target=self._work, name=f"jobd-worker-{number}", daemon=True)
-            for number in range(1, size + 1)
-        ]
-        for thread in self._threads:
-            thread.start()
+        # What runs. Whoever takes an attempt out of it, its thread or who gives it up, has decided: once.
+        self._running: dict[Attempt, bool] = {}
+        self._places = threading.Lock()
+        self._numbers = itertools.count(1)
+        self._closed = False
+        for _ in range(size):
+            self._start()
+
+    def _start(self) -> None:
+        threading.Thread(target=self._work, name=f"jobd-worker-{next(self._numbers)}", daemon=True).start()
 
     def hand(self, attempts: Sequence[Attempt]) -> None:
         """Take attempts over; they run in this order."""
@@ -82,21 +92,46 @@ class Threads:
         except IndexError:
             return None
 
+    def abandon(self, attempt: Attempt) -> None:
+        """Give up a thread that runs ``attempt``: it ends when that returns. One that has returned stays."""
+        if not self._running.pop(attempt, False):
+            return
+        with self._places:
+            self.abandoned += 1
+            if self._closed or self.abandoned > self._most:
+                self.size -= 1
+                return
+        self._start()
+
     def close(self) -> None:
         """Let every thread end after what it runs now."""
-        for _ in self._threads:
+        with self._places:
+            self._closed = True
+            size = self.size
+        for _ in range(size):
             self._calls.put(False)
 
     def _work(self) -> None:
         try:
-            while self._calls.get():
+            stays = True
+            while stays and self._calls.get():
                 attempt = self._next()
                 if attempt is None:
                     continue  # taken back
+                self._running[attempt] = True
                 outcome = self._run(attempt)
                 if os.getpid() != self._pid:
                     # A handler forked and its child came back here: it is a copy of a daemon that it must not be.
                     os._exit(0)
+                stays = self._running.pop(attempt, False) or self._come_back()
                 self._deliver(attempt, outcome)
         finally:
             self._at_end()
+
+    def _come_back(self) -> bool:
+        """A thread that was given up has returned; say whether there is a place for it."""
+        with self._places:
+            self.abandoned -= 1
+            wanted = self.size < self._most and not self._closed
+            self.size += wanted
+        return wanted

@@ -26,6 +26,7 @@ class Wal:
         self._limit = limit
         self._not_before = 0.0
         self._pause = _FIRST_PAUSE
+        self.checkpointed_at: int | None = None  # when the log was last emptied, in Unix ms
 
     @property
     def pinned(self) -> bool:
@@ -56,3 +57,4 @@ class Wal:
             self._pause = min(self._pause * 2, _LONGEST_PAUSE)
         else:
             self._pause = _FIRST_PAUSE
+            self.checkpointed_at = clock.now()

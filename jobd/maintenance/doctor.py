@@ -9,6 +9,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from jobd.filesystem import NETWORK, file_system
+from jobd.store.file import INCOMING, bytes_of
 from jobd.store.invariants import LIMIT, invariants, violations
 from jobd.store.schema import APPLICATION_ID, SCHEMA_VERSION
 
@@ -63,7 +64,7 @@ def examine(store: SqliteStore, *, lock_holder: str | None, now: int, quick: boo
         NotFound: there is no such file.
         StoreUnusable: it cannot be used as it is.
     """
-    store.open(create=False)
+    store.open(create=False, upgrade=False)
     return Doctor(
         (*_software(), *_file(store), *_settings(store), *_holder(store, lock_holder, now), *_rules(store, quick))
     )
@@ -104,6 +105,13 @@ def _file(store: SqliteStore) -> Iterator[Check]:
         yield Check("file_system", WARNING, f"{kind}: locks may not hold", "a path on a local disk")
     else:
         yield Check("file_system", OK, kind or "unknown")
+    if bytes_of(store.path + INCOMING):
+        yield Check(
+            "restore",
+            WARNING,
+            f"a restore was killed before it put its copy in place: {store.path}{INCOMING}",
+            "jobd restore BACKUP, the same again; or remove that file",
+        )
     log = store.wal_bytes()
     level = WARNING if log > _WAL_LIMIT else OK
     hint = (

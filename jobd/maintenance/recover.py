@@ -1,286 +1,127 @@
-"""recover: what is ``running`` in the store and that nobody runs goes back to ``queued``, by evidence before time.
+"""recover: what is ``running`` in the store and that nobody runs goes back to ``queued``, by its evidence.
 
-In this order: a stored result decides; an item whose daemon is not the holder of the file's lock is run by nobody,
-now; and only where there is no proof, silence for the whole grace. Whoever calls holds the lock.
+Whoever calls holds the file's lock.
 """
 
 from __future__ import annotations
 
-import time
-from collections import Counter
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+import contextlib
+from typing import TYPE_CHECKING
 
-from jobd.maintenance.report import Change, Report
-from jobd.states import CANCELLED, COMPLETED, FAILED, QUEUED, RUNNING
-from jobd.store.ending import Ended, end_jobs
-from jobd.store.removal import GAP_SECONDS, dead_submissions, remove_job, request_removal
-from jobd.store.transitions import OPEN, Event, Move, count_moves, last_errors, record
+from jobd.maintenance.evidence import Answers, Evidence, Holder, Rules, Unanswered
+from jobd.maintenance.report import Change, Report, Tally
+from jobd.states import QUEUED, RUNNING
+from jobd.store import orphans
+from jobd.store.batches import BATCH, always, breathe
+from jobd.store.ending import Ended, end_jobs, finished_but_open
+from jobd.store.removal import DeadSubmission, dead_submissions, request_removal
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from jobd.store.base import Connection, Store
-
-GRACE_MS: Final = 600_000
-MAX_INTERRUPTIONS: Final = 5
-_BATCH: Final = 2_000
+    from jobd.store.orphans import Running, Verdict
 
 
-def _move(edge: str, target: str, *columns: str, sets: tuple[str, ...] = (), silent: bool) -> Move:
-    return Move(
-        "job_items",
-        edge,
-        target,
-        source=RUNNING,
-        fenced=True,
-        columns=columns,
-        sets=sets,
-        also=_SILENT if silent else "",
-    )
-
-
-# Where only the clock speaks, it is asked again in the statement that acts.
-_SILENT: Final = (
-    "job_items.completed_at is null and coalesce(job_items.started_at, 0) < ?"
-    " and not exists (select 1 from daemons as d"
-    " where d.id = job_items.daemon_id and d.heartbeat_at >= ? and d.id <> ?)"
-)
-_MOVES: Final = {
-    (edge, target, silent): _move(edge, target, *columns, sets=sets, silent=silent)
-    for silent in (False, True)
-    for edge, target, columns, sets in (
-        (
-            "recover",
-            QUEUED,
-            ("interruptions", "lone_deaths"),
-            ("daemon_id=null", "available_at=0", "completed_at=null"),
-        ),
-        ("abandon", FAILED, ("interruptions", "lone_deaths", "error", "completed_at"), ("error_type=null",)),
-        ("cancel", CANCELLED, ("completed_at",), ()),
-        ("reconcile", COMPLETED, ("completed_at",), ("error_type=null", "error=null")),
-        ("reconcile", FAILED, ("completed_at", "error"), ("error_type=null",)),
-    )
-}
-
-
-@dataclass(frozen=True)
-class Holder:
-    """Who holds the file's lock: the daemon's id and the items that its registry knows.
-
-    ``daemon_id`` None: no daemon, the caller holds it. ``locks`` false: the file system has none, so that nothing is
-    proved by another daemon's id and only its heartbeat counts.
-    """
-
-    daemon_id: int | None = None
-    known: Collection[int] = frozenset()
-    locks: bool = True
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What decides beside the evidence: the grace in ms, this boot, and how often a task's item may die alone."""
-
-    boot: str
-    grace_ms: int = GRACE_MS
-    max_interruptions: Mapping[str, int] | None = None
-
-    def limit(self, task: str) -> int:
-        """Return how many lone deaths an item of ``task`` may have."""
-        return (self.max_interruptions or {}).get(task, MAX_INTERRUPTIONS)
-
-
-class _Running(NamedTuple):
-    """A running item and what is known of it."""
-
-    id: int
-    job_id: int
-    key: str
-    attempt: int
-    daemon_id: int | None
-    since: int
-    interruptions: int
-    lone_deaths: int
-    task: str
-    requested: int
-    result: str | None
-    value: str | None
-    boot: str | None
-    heartbeat_at: int | None
-    completed_at: int | None
-
-
-# In the order of the small index of running items: by their id alone SQLite would pass over every item there is. A
-# result counts only for the attempt that left it; a daemon that left in order was killed by nobody.
-_RUNNING: Final = (
-    "select i.id, i.job_id, i.key, i.attempt, i.daemon_id, coalesce(i.started_at, j.started_at, j.created_at),"
-    " i.interruptions, i.lone_deaths, j.task,"
-    " j.cancel_requested_at is not null or j.fail_requested_at is not null,"
-    " r.status, r.value, case when d.stopped_at is null then d.boot end, d.heartbeat_at, i.completed_at"
-    " from job_items as i join jobs as j on j.id = i.job_id"
-    " left join results as r on r.item_id = i.id and r.attempt = i.attempt left join daemons as d on d.id = i.daemon_id"
-    " where i.status = 'running' and (i.job_id, i.id) > (?, ?) and j.deleted_at is null"
-    " order by i.job_id, i.id limit ?"
-)
-_ROWS_OF: Final = "select daemon_id, count(*) from job_items where status = 'running' group by daemon_id"
-
-
-class _Verdict(NamedTuple):
-    """What becomes of one orphan, and why."""
-
-    item: _Running
-    edge: str
-    target: str
-    evidence: str
-    silent: bool
-    columns: tuple[Any, ...]
-    error: str | None = None
-
-
-def recover(store: Store, *, holder: Holder, rules: Rules, now: int, actor: str, check_only: bool = False) -> Report:
-    """Settle every orphan, remove dead submissions, end jobs that have nothing open; return what was changed.
-
-    With ``check_only`` nothing is written and the report says what would be.
-    """
-    verdicts: list[_Verdict] = []
-    last = (0, 0)
-    # Before anything is changed: in the last of several batches a daemon's one row left is not its only one.
-    rows_of = store.read(lambda connection: dict(connection.execute(_ROWS_OF).fetchall()))
-    while rows_of:
-
-        def batch(connection: Connection, last: tuple[int, int] = last) -> tuple[list[_Running], list[_Verdict]]:
-            found = [_Running(*row) for row in connection.execute(_RUNNING, (*last, _BATCH)).fetchall()]
-            judged = _judge(found, rows_of, holder=holder, rules=rules, now=now)
-            if not check_only:
-                judged = _carry_out(store, connection, judged, holder=holder, rules=rules, now=now, actor=actor)
-            return found, judged
-
-        found, judged = store.read(batch) if check_only else store.write(batch)
-        verdicts += judged
-        if len(found) < _BATCH:
-            break
-        last = (found[-1].job_id, found[-1].id)
-        time.sleep(0.0 if check_only else GAP_SECONDS)
-    submissions = dead_submissions(store)
-    if not check_only:
-        _request_removals(store, [job_id for job_id, _ in submissions], now)
-        for job_id, _ in submissions:
-            remove_job(store, job_id)
-    changes = [
-        Change(v.item.job_id, v.item.id, v.item.key, RUNNING, v.target, v.evidence, v.item.since, v.item.attempt)
-        for v in verdicts
-    ]
-    changes += [Change(job_id, None, None, QUEUED, "removed", "its submitter is gone") for job_id, _ in submissions]
-    changes += _end_finished(store, now=now, actor=actor, check_only=check_only)
-    return Report("recover", check_only, changes, dict(Counter(change.to_status for change in changes)))
-
-
-def _judge(
-    found: Sequence[_Running], rows_of: Mapping[int | None, int], *, holder: Holder, rules: Rules, now: int
-) -> list[_Verdict]:
-    verdicts = []
-    for item in found:
-        if item.result is not None:
-            target = COMPLETED if item.result == COMPLETED else FAILED
-            error = None if target == COMPLETED else item.value or "failed"
-            columns = (now,) if error is None else (now, error)
-            verdicts.append(_Verdict(item, "reconcile", target, "a result is stored", False, columns, error))
-            continue
-        evidence = _evidence(item, holder, rules, now)
-        if evidence is not None:
-            alone = rows_of.get(item.daemon_id) == 1 and item.boot == rules.boot
-            verdicts.append(_interrupted(item, evidence, rules, now, alone=alone))
-    return verdicts
-
-
-def _evidence(item: _Running, holder: Holder, rules: Rules, now: int) -> tuple[str, bool] | None:
-    """Return what tells that nobody runs the item and whether it is only silence; None while somebody may."""
-    mine = item.daemon_id is not None and item.daemon_id == holder.daemon_id
-    if mine and item.id in holder.known:
-        return None
-    if item.daemon_id is not None and not mine and holder.locks:
-        return "its daemon is gone", False
-    if item.since >= now - rules.grace_ms or item.completed_at is not None:
-        return None
-    if not mine and item.heartbeat_at is not None and item.heartbeat_at >= now - rules.grace_ms:
-        return None
-    return f"silent for over {rules.grace_ms // 1000} s", True
-
-
-def _interrupted(item: _Running, evidence: tuple[str, bool], rules: Rules, now: int, *, alone: bool) -> _Verdict:
-    why, silent = evidence
-    if item.requested:
-        return _Verdict(item, "cancel", CANCELLED, why, silent, (now,))
-    interruptions = item.interruptions + 1
-    deaths = item.lone_deaths + (1 if alone and not silent else 0)
-    if deaths > rules.limit(item.task):
-        error = f"interrupted: its daemon died {deaths} times while it ran alone"
-        columns = (interruptions, deaths, error, now)
-        return _Verdict(item, "abandon", FAILED, f"alone at {deaths} deaths", silent, columns, error)
-    return _Verdict(item, "recover", QUEUED, why, silent, (interruptions, deaths))
-
-
-def _carry_out(
+def recover(
     store: Store,
-    connection: Connection,
-    verdicts: Sequence[_Verdict],
     *,
     holder: Holder,
     rules: Rules,
     now: int,
     actor: str,
-) -> list[_Verdict]:
-    """Carry the verdicts out and return those whose guard held."""
-    moved: dict[str, Counter[int]] = {}
-    events = []
-    carried = []
-    since = now - rules.grace_ms
-    for v in verdicts:
-        move = _MOVES[v.edge, v.target, v.silent]
-        also = (since, since, holder.daemon_id or 0) if v.silent else ()
-        if move.run(store, connection, [(v.item.id, v.item.attempt, *v.columns)], also=also) != 1:
-            continue
-        carried.append(v)
-        moved.setdefault(v.target, Counter())[v.item.job_id] += 1
-        events.append(
-            Event(v.item.job_id, v.item.id, v.edge, RUNNING, v.target, now, actor, v.item.attempt, message=v.evidence)
-        )
-    record(store, connection, events)
-    for target, jobs in moved.items():
-        count_moves(store, connection, jobs, RUNNING, target, progress=now)
-    last_errors(store, connection, {v.item.job_id: v.error for v in carried if v.error is not None})
-    end_jobs(store, connection, {v.item.job_id for v in carried}, now=now, actor=actor)
-    return carried
+    check_only: bool = False,
+    go_on: Callable[[], bool] = always,
+) -> Report:
+    """Settle every orphan, request the removal of dead submissions, end jobs with nothing open; return what changed.
+
+    With ``check_only`` nothing is written and the report says what would be. Where ``go_on`` says no between two
+    batches, the rest is left to the next call.
+    """
+    tally = Tally()
+    for v in _settle(store, holder, rules, now=now, actor=actor, check_only=check_only, go_on=go_on):
+        item = v.item
+        tally.add(Change(item.job_id, item.id, item.key, RUNNING, v.target, v.evidence, item.since, item.attempt))
+    submissions = dead_submissions(store) if go_on() else []
+    if not check_only:
+        _request_removals(store, submissions, now)
+    for job_id, _ in submissions:
+        tally.add(Change(job_id, None, None, QUEUED, "removed", "its submitter is gone"))
+    for job in _end_finished(store, now=now, actor=actor, check_only=check_only, go_on=go_on):
+        tally.add(Change(job.job_id, None, None, job.before, job.status, "nothing of it is open"))
+    return tally.report("recover", check_only=check_only)
 
 
-def _request_removals(store: Store, job_ids: Sequence[int], now: int) -> None:
+def _settle(
+    store: Store, holder: Holder, rules: Rules, *, now: int, actor: str, check_only: bool, go_on: Callable[[], bool]
+) -> Iterator[Verdict]:
+    # Before anything is changed: in the last of several batches a daemon's one row left is not its only one.
+    evidence = Evidence(holder, rules, store.read(orphans.rows_of_daemons), now)
+    last = (0, 0)
+    while evidence.rows_of and go_on():
+
+        def look(connection: Connection, last: tuple[int, int] = last) -> list[Running]:
+            return orphans.running(connection, last)
+
+        # Outside the write lock: mostly there is nothing to do, and what a task's own code says may take its time.
+        found = store.read(look)
+        doubtful = evidence.doubtful(found)
+        answers = _ask(store, evidence, doubtful, go_on)
+        verdicts = evidence.judge(found, answers)
+        if doubtful and not go_on():
+            # That may have taken long: who was told to leave meanwhile may not hold the lock any more.
+            return
+        if verdicts and not check_only:
+
+            def act(connection: Connection, answers: Answers = answers) -> list[Verdict]:
+                # Looked at again: each of them may have moved in between.
+                again = evidence.judge(look(connection), answers)
+                return orphans.carry_out(
+                    store, connection, again, since=evidence.since, holder=holder.daemon_id, now=now, actor=actor
+                )
+
+            verdicts = store.write(act)
+            breathe()
+        yield from verdicts
+        if len(found) < BATCH:
+            return
+        last = (found[-1].job_id, found[-1].id)
+
+
+def _ask(store: Store, evidence: Evidence, doubtful: Sequence[Running], go_on: Callable[[], bool]) -> Answers:
+    """Ask the tasks' own code about the orphans that it knows more of."""
+    answers: Answers = {}
+    for item in doubtful:
+        subject = orphans.subject(store, item.id, item.attempt) if go_on() else None
+        if subject is not None:
+            with contextlib.suppress(Unanswered):
+                answers[item.id, item.attempt] = evidence.rules.verify[item.task](subject)
+    return answers
+
+
+def _request_removals(store: Store, submissions: Sequence[DeadSubmission], now: int) -> None:
     """Free the keys of dead submissions at once: their rows go in batches, and their submitter may be back by then."""
 
     def work(connection: Connection) -> None:
-        for job_id in job_ids:
+        for job_id, _ in submissions:
             request_removal(store, connection, job_id, now)
 
-    if job_ids:
+    if submissions:
         store.write(work)
 
 
-def _end_finished(store: Store, *, now: int, actor: str, check_only: bool) -> list[Change]:
+def _end_finished(
+    store: Store, *, now: int, actor: str, check_only: bool, go_on: Callable[[], bool]
+) -> Iterator[Ended]:
     """End the jobs that were left open though nothing of them is."""
+    # Looked for outside the write lock: mostly there is none. end_jobs asks again which of them have nothing open.
+    job_ids = finished_but_open(store) if go_on() else []
+    for start in range(0, len(job_ids), BATCH):
 
-    def find(connection: Connection) -> list[int]:
-        left = connection.execute(
-            f"select id from jobs where {OPEN} and sealed_at is not null and deleted_at is null"  # noqa: S608 - our own text
-            " and items_total = items_completed + items_failed + items_skipped + items_cancelled"
-        ).fetchall()
-        return [row[0] for row in left]
+        def end(connection: Connection, batch: Sequence[int] = job_ids[start : start + BATCH]) -> list[Ended]:
+            return end_jobs(store, connection, batch, now=now, actor=actor, check_only=check_only)
 
-    def work(connection: Connection) -> list[Ended]:
-        return end_jobs(store, connection, job_ids, now=now, actor=actor, check_only=check_only)
-
-    # Looked for outside the write lock: among 100,000 open jobs it takes 40 ms, and mostly there is none. end_jobs asks
-    # again which of them have nothing open.
-    job_ids = store.read(find)
-    if not job_ids:
-        return []
-    ended = store.read(work) if check_only else store.write(work)
-    return [Change(job.job_id, None, None, job.before, job.status, "nothing of it is open") for job in ended]
+        yield from store.read(end) if check_only else store.write(end)
+        breathe()
+        if not go_on():
+            return

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Self
+
+KEPT: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +34,45 @@ class Change:
 _CHANGE_JSON: Final = ("job_id", "item_id", "key", "from_status", "to_status", "evidence")
 
 
+class Tally:
+    """Gathers the changes of a pass: the first 1,000 by name, all of them in number. Nobody reads a million lines."""
+
+    def __init__(self) -> None:
+        self.changes: list[Change] = []
+        self.counts: Counter[str] = Counter()
+        self.unnamed = 0
+
+    def add(self, change: Change, word: str | None = None) -> None:
+        """Count a change under ``word``, else under the status that it led to."""
+        self.counts[word or change.to_status] += 1
+        if len(self.changes) < KEPT:
+            self.changes.append(change)
+        else:
+            self.unnamed += 1
+
+    def report(self, name: str, *, check_only: bool) -> Report:
+        """Return it as the report of a pass."""
+        return Report(name, check_only, self.changes, dict(self.counts), self.unnamed)
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One run of a pass; with ``check_only`` nothing was changed. ``counts`` adds up the changes in its own words."""
+    """One run of a pass; with ``check_only`` nothing was changed.
+
+    ``counts`` adds up the changes in its own words; ``changes`` names the first of them, ``unnamed`` is how many more
+    there were.
+    """
 
     name: str
     check_only: bool
     changes: list[Change] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
+    unnamed: int = 0
+
+    @property
+    def total(self) -> int:
+        """How many changes there were, named or not."""
+        return len(self.changes) + self.unnamed
 
     def json(self) -> dict[str, Any]:
         return {

@@ -44,6 +44,11 @@ class Scheduler:
             self._asked.add(name)
             self._changed.notify()
 
+    @property
+    def stopped(self) -> bool:
+        """Say whether it was told to stop."""
+        return self._stopped
+
     def stop(self) -> None:
         """Let ``run`` return after the beat that it is in."""
         with self._changed:
@@ -79,6 +84,8 @@ class Scheduler:
         return min(max(0.0, idle), shortest) if idle is not None else 1.0
 
     def _ring(self, name: str) -> None:
+        if self._stopped:
+            return
         try:
             self._beats[name]()
         except Exception:

@@ -15,6 +15,7 @@ from jobd.store.chunks import SHOWN, insert_missing, source_of
 from jobd.store.requeue import Change, replace
 from jobd.store.spool import spooled
 from jobd.store.transitions import job_move, transition_job
+from jobd.store.unique import note_refresh, of_policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 # The end and what led to it are no longer true; when the job first started still is.
 REOPEN: Final = job_move(
     "reopen", QUEUED, "completed_at=null", "cancel_requested_at=null", "fail_requested_at=null", "last_error=null",
-    "status_message=null", "timeout_at=null", "retry_count=0",
+    "status_message=null", "paused_at=null", "timeout_at=null", "retry_count=0", "values_pruned_at=null",
 )  # fmt: skip
 
 
@@ -79,6 +80,7 @@ class Addition:
         self._job_id = job_id
         self._params = submission.params
         self._changed = submission.changed
+        self._refresh = of_policy(submission.policy)[1]
         self._now = now
         self._actor = actor
 
@@ -180,9 +182,13 @@ class Addition:
             added = insert_missing(connection, self._job_id, page)
             tally = tally.plus(Tally(added, page.size - added, len(changes)))
         if tally.added:
-            connection.execute("update jobs set items_total = items_total + ? where id=?", (tally.added, job.id))
+            # The job may be held back until the items that it had are due.
+            grow = "update jobs set items_total = items_total + ?, available_at = 0 where id=?"
+            connection.execute(grow, (tally.added, job.id))
         if other and self._changed == "requeue":
             connection.execute("update jobs set params=? where id=?", (self._params, job.id))
+        if tally.added or requeued:
+            note_refresh(connection, job.id, refresh=self._refresh)
         if job.status in JOB_ENDS and (tally.added or requeued):
             message = f"{tally.added:,} items added" + (f", {requeued:,} changed" if requeued else "")
             transition_job(self._store, connection, REOPEN, job.id, now=self._now, actor=self._actor, message=message)

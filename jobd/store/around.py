@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from jobd.process import Process, alive
-from jobd.states import JOB_ENDS
-from jobd.store.standing import SHORTEST_SPAN, Around, Holding, Parent, restarted, run_began
+from jobd.states import JOB_ENDS, RUNNING
+from jobd.store.pace import RECENT, recent_pace
+from jobd.store.standing import Around, Holding, Parent, clocked_until, restarted, run_began
+from jobd.store.verbs import WAITED_FOR
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,20 +19,24 @@ if TYPE_CHECKING:
     from jobd.store.views import Runner
 
 
-def surroundings(store: Store, connection: Connection, rows: Sequence[JobRow], runner: Runner) -> dict[int, Around]:
+def surroundings(
+    store: Store, connection: Connection, rows: Sequence[JobRow], runner: Runner, now: int
+) -> dict[int, Around]:
     """Read what the open jobs among ``rows`` need from other tables, each in one statement for all of them."""
     ids = store.pack([(row.id,) for row in rows])
     held = _holdings(store, connection, ids)
     parents = _parents(store, connection, ids)
+    waited_for = _waited_for(store, connection, ids)
     still = [row for row in rows if row.status not in JOB_ENDS]
     due = _next_due(store, connection, [row.id for row in still if not row.items_running and row.counts.queued])
-    pace = {row.id: _pace(connection, row.id, run_began(row, runner)) for row in still if restarted(row, runner)}
+    pace = {row.id: _pace(connection, row, runner, now) for row in still}
     return {
         row.id: Around(
             holdings=tuple(held[row.id]),
             parents=tuple(parents[row.id]),
             next_due=due.get(row.id),
             pace=pace.get(row.id),
+            waited_for=row.id in waited_for,
         )
         for row in rows
     }
@@ -62,6 +68,12 @@ def _parents(store: Store, connection: Connection, ids: str) -> dict[int, list[P
     return found
 
 
+def _waited_for(store: Store, connection: Connection, ids: str) -> set[int]:
+    """Return those that a job which has not ended comes after."""
+    statement = f"select id from jobs where id in (select id from {store.rows('id')} as m) and {WAITED_FOR}"
+    return {row[0] for row in connection.execute(statement, (ids,))}
+
+
 def _next_due(store: Store, connection: Connection, ids: list[int]) -> dict[int, int]:
     rows = connection.execute(
         "select m.id, (select min(available_at) from job_items where job_id=m.id and status='queued')"
@@ -71,30 +83,14 @@ def _next_due(store: Store, connection: Connection, ids: list[int]) -> dict[int,
     return {job_id: at for job_id, at in rows if at is not None}
 
 
-# Items start in the order of their ids, so those just before the first queued one were settled last.
-_RECENT: Final = (
-    "select count(*), coalesce(max(completed_at) - min(completed_at), 0) from (select completed_at from job_items"
-    " where +job_id = ? and id < ? and id > ? and completed_at >= ? order by id desc limit ?)"
-)
-# The quicker the items, the more of them it takes to fill a second.
-_SAMPLES: Final = (256, 1_024, 4_096, 16_384, 65_536)
-
-
-def _pace(connection: Connection, job_id: int, since: int) -> float | None:
-    """Return the items a second that this run settled lately; None where they do not fill a second."""
-    first = connection.execute(
-        "select id from job_items where job_id=? and status='queued' order by available_at, id limit 1", (job_id,)
-    ).fetchone()
-    if first is None:
+def _pace(connection: Connection, row: JobRow, runner: Runner, now: int) -> float | None:
+    """Return a job's recent pace, where its counters and its start do not tell as much."""
+    began, until = run_began(row, runner), clocked_until(row, runner, now)
+    if row.status != RUNNING or until is None or not row.counts.settled:
         return None
-    for sample in _SAMPLES:
-        params = (job_id, first[0], first[0] - 4 * sample, since, sample)
-        count, took = map(int, connection.execute(_RECENT, params).fetchone())
-        if took >= SHORTEST_SPAN:
-            return round((count - 1) * 1000 / took, 3)
-        if count < sample:
-            break
-    return None
+    if not restarted(row, runner) and until - began <= RECENT:
+        return None
+    return recent_pace(connection, row.id, since=began, until=until)
 
 
 def with_submitter(row: JobRow, around: Around) -> Around:

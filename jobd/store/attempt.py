@@ -5,8 +5,9 @@ from __future__ import annotations
 import zlib
 from typing import TYPE_CHECKING
 
-from jobd.errors import Lost
+from jobd.errors import Lost, Skip
 from jobd.states import COMPLETED
+from jobd.store.unique import Judged, Wanted, hold, judge
 
 if TYPE_CHECKING:
     from jobd.store.base import Connection, Store
@@ -35,14 +36,28 @@ def save_progress(
     store.share(work, patience=patience)
 
 
-def save_result(store: Store, item_id: int, attempt: int, value: str, *, now: int, patience: float) -> None:
+def save_result(
+    store: Store,
+    item_id: int,
+    attempt: int,
+    value: str,
+    *,
+    now: int,
+    patience: float,
+    period: str | None = None,
+    refresh: bool = False,
+) -> None:
     """Store an attempt's result (JSON text) before its end: from here on the work counts as complete.
+
+    ``period`` is what the result of a unique task claims; ``refresh`` takes it over from an older one.
 
     Raises:
         Lost: the attempt is no longer the item's.
+        Skip: another result has the period; nothing was stored.
     """
 
     def work(connection: Connection) -> None:
+        judged = None if period is None else _judged(store, connection, item_id, attempt, period, refresh=refresh)
         changed = connection.execute(
             "insert into results (item_id, attempt, task, key, status, source, value, created_at)"
             " select i.id, i.attempt, j.task, i.key, ?, 'handler', ?, ?"
@@ -53,6 +68,47 @@ def save_result(store: Store, item_id: int, attempt: int, value: str, *, now: in
             (COMPLETED, value, now, item_id, attempt),
         ).rowcount
         if changed != 1:
+            raise _lost(item_id, attempt)
+        if judged is not None:
+            hold(store, connection, judged, judged.held)
+
+    store.share(work, patience=patience)
+
+
+_MINE_TO_JUDGE = (
+    "select i.job_id, j.task, i.key,"
+    " exists (select 1 from results as r where r.item_id = i.id and r.attempt = i.attempt)"
+    " from job_items as i join jobs as j on j.id = i.job_id"
+    " where i.id = ? and i.attempt = ? and i.status = 'running'"
+)
+
+
+def _judged(
+    store: Store, connection: Connection, item_id: int, attempt: int, period: str, *, refresh: bool
+) -> Judged | None:
+    """Return what the attempt's result holds; None where it has stored one, whose period is decided."""
+    found = connection.execute(_MINE_TO_JUDGE, (item_id, attempt)).fetchone()
+    if found is None:
+        raise _lost(item_id, attempt)
+    job_id, task, key, decided = found
+    if decided:
+        return None
+    judged = judge(store, connection, [Wanted(item_id, job_id, task, key, period, refresh)])
+    if judged.lost:
+        raise Skip(judged.lost[item_id])
+    return judged
+
+
+def save_intent(store: Store, item_id: int, attempt: int, note: str, *, patience: float) -> None:
+    """Keep what an attempt is about to do outside; a later note replaces it.
+
+    Raises:
+        Lost: the attempt is no longer the item's.
+    """
+
+    def work(connection: Connection) -> None:
+        changed = connection.execute(f"update job_items set intent = ? where {_MINE}", (note, item_id, attempt))
+        if changed.rowcount != 1:
             raise _lost(item_id, attempt)
 
     store.share(work, patience=patience)
@@ -79,10 +135,15 @@ def save_data(store: Store, item_id: int, attempt: int, data: bytes, *, patience
 
 
 def load_data(store: Store, item_id: int) -> bytes | None:
-    """Return what ``save_data`` stored with an item; None where there is nothing."""
-    found = store.read(
-        lambda connection: connection.execute("select data from result_data where item_id=?", (item_id,)).fetchone()
+    """Return what ``save_data`` stored with an item's present attempt; None where there is nothing.
+
+    What an attempt left that failed belongs to no result of the next.
+    """
+    text = (
+        "select d.data from result_data as d join job_items as i on i.id = d.item_id and i.attempt = d.attempt"
+        " where d.item_id = ?"
     )
+    found = store.read(lambda connection: connection.execute(text, (item_id,)).fetchone())
     return None if found is None else zlib.decompress(found[0])
 
 

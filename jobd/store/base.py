@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from jobd.errors import JobdError, StoreBusy, StoreUnusable
+from jobd.store.news import News
 from jobd.store.sharing import Asked, Waiting
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Store(ABC):
         # One writer at a time in this process: threads wait here in turn instead of in the driver's busy loop.
         self.mutex = threading.RLock()
         self.waiting = Waiting()
+        self.news = News({})
         # Called after a commit that may have given the daemon something to do.
         self.wake: Callable[[], None] = lambda: None
 
@@ -171,12 +173,14 @@ class Store(ABC):
     def _apart(self, connection: Connection, work: Callable[[Connection], T]) -> tuple[T | None, Exception | None]:
         """Run one of several in the same transaction; return its answer, or the error that undid it alone."""
         connection.execute("savepoint apart")
+        mark = self.news.mark()
         try:
             answer = work(connection)
         except Exception as error:
             if isinstance(self.judge(error), (Transient, StoreUnusable)) or not self.in_transaction(connection):
                 raise
             connection.execute("rollback to apart")
+            self.news.undo(mark)
             connection.execute("release apart")
             return None, error
         connection.execute("release apart")
@@ -187,7 +191,9 @@ class Store(ABC):
         for delay in _delays():
             try:
                 with self.mutex:
-                    return turn()
+                    answer = turn()
+                self.news.tell()
+                return answer  # noqa: TRY300 - in the loop's own words: this try is over
             except Transient as error:
                 spent += error.waited + delay
                 if spent > patience:
@@ -203,12 +209,16 @@ class Store(ABC):
             return work(connection)
         try:
             self.begin(connection)
+            # What a transaction of somebody else's in this thread has moved, and rolled back, is no news.
+            self.news.undo()
             answer = work(connection)
             connection.execute("commit")
+            self.news.commit()
         except BaseException as error:  # noqa: BLE001 - judged and raised again
             # A Ctrl-C may come between the BEGIN and our knowing of it: left open, every later write of this thread
             # would join it and never commit. After a full disk or an I/O error the transaction may be gone already:
             # a ROLLBACK would then fail and hide the cause.
+            self.news.undo()
             if self.in_transaction(connection):
                 connection.execute("rollback")
             self._raise(error)

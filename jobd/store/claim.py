@@ -8,29 +8,22 @@ an item that was interrupted once (``CAREFUL``) only into a free slot; one that 
 from __future__ import annotations
 
 import enum
-import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from jobd.states import QUEUED, RUNNING
-from jobd.store.transitions import OPEN, JobMove, Move, count_moves, job_move, move_jobs
+from jobd.store.held import MOST, hold_back, lift, sweep
+from jobd.store.ready import ClaimedJob, Turns, in_turn, survey
+from jobd.store.transitions import JobMove, Move, count_moves, job_move, move_jobs
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from jobd.store.base import Connection, Store
+    from jobd.store.taken import Taken
 
-# The terms of the partial index jobs_claimable, to the letter: SQLite takes the index only then.
-_CLAIMABLE: Final = (
-    f"{OPEN} and sealed_at is not null and paused_at is null"
-    " and cancel_requested_at is null and fail_requested_at is null and deleted_at is null"
-    " and items_total > items_running + items_waiting + items_completed + items_failed"
-    " + items_skipped + items_cancelled"
-)
-_DUE_OF_JOBS: Final = (
-    re.sub("(status|completed_at)", r"jobs.\1", _CLAIMABLE) + " and (not_before is null or not_before <= ?)"
-)
-_JOB_COLUMNS: Final = "id, task, params, priority, created_at, status, policy"
+__all__ = ["Claimed", "ClaimedJob", "Lane", "Turns", "claim", "claim_interrupted"]
+
 _ITEM_COLUMNS: Final = "i.id as id, i.job_id as job_id, i.key as key, i.payload as payload, i.attempt as attempt"
 _JOBS_AT_ONCE: Final = 500
 
@@ -40,7 +33,9 @@ _START: Final = Move(
     RUNNING,
     sets=("attempt=attempt+1", "daemon_id=?", "started_at=?", "completed_at=null", "progress=null", "available_at=0"),
 )
-_START_JOB: Final = job_move("start", RUNNING, "started_at=coalesce(started_at, ?)", "progress_at=?")
+_START_JOB: Final = job_move(
+    "start", RUNNING, "started_at=coalesce(started_at, ?)", "progress_at=?", "timeout_at=? + job_timeout_ms"
+)
 
 
 class Lane(enum.Enum):
@@ -73,31 +68,7 @@ class Claimed(NamedTuple):
     job_created_at: int
     lane: Lane
     claimed_at: int
-
-
-class _Job(NamedTuple):
-    id: int
-    task: str
-    params: str
-    priority: int
-    created_at: int
-    status: str
-    policy: str
-
-
-class Turns:
-    """Whose turn it is: the last job served, for each priority. Memory only: a restart begins a new round."""
-
-    def __init__(self) -> None:
-        self._last: dict[int, int] = {}
-
-    def last(self, priority: int) -> int:
-        """Return the id of the last job served at ``priority``."""
-        return self._last.get(priority, 0)
-
-    def served(self, priority: int, job_id: int) -> None:
-        """Remember the last job served."""
-        self._last[priority] = job_id
+    refresh: bool = False  # its result takes its period over from an older one
 
 
 def claim(
@@ -106,179 +77,138 @@ def claim(
     turns: Turns,
     *,
     limit: int,
-    lane: Lane,
     tasks: Collection[str],
     daemon_id: int,
     now: int,
     actor: str,
+    taken: Taken | None = None,
 ) -> list[Claimed]:
-    """Start up to ``limit`` items of ``lane`` and return them in the order in which they should run.
+    """Start up to ``limit`` fresh items of ``tasks`` and return them in the order in which they should run.
 
-    Fewer than ``limit`` means that no more of them are due now.
+    Fewer than ``limit`` means that no more of them are due before ``turns.due``, unless ``turns.tired`` says that there
+    were too many jobs in the way to know, or ``taken``, which keeps what need not run from running, is full: then the
+    next claim goes on behind them.
     """
     claimed: list[Claimed] = []
-    while len(claimed) < limit:
-        picked = _pick(store, connection, turns, limit - len(claimed), lane, tasks, now)
-        if not picked:
+    budget = MOST
+    turns.tired = False
+    while len(claimed) < limit and not (taken is not None and taken.full):
+        standing = survey(store, connection, tasks)
+        if budget > 0 and (due := [task.task for task in standing if task.is_due(now)]):
+            budget -= lift(store, connection, due, budget, now)
+            standing = survey(store, connection, tasks)
+        turns.due = min((task.later for task in standing if task.later is not None), default=None)
+        turns.tired = turns.due is not None and turns.due <= now
+        priority = max((task.priority for task in standing if task.priority is not None), default=None)
+        if priority is None:
             break
-        _start(store, connection, picked, daemon_id=daemon_id, now=now, actor=actor)
-        claimed += [item for _, item in picked]
+        theirs = [task.task for task in standing if task.priority == priority]
+        jobs = in_turn(store, connection, turns, theirs, priority, min(limit - len(claimed), _JOBS_AT_ONCE))
+        picked, barren = _pick(store, connection, jobs, limit - len(claimed), Lane.FRESH, now)
+        if picked:
+            turns.served(priority, picked[-1][0].id)
+            claimed += _start(store, connection, picked, taken, daemon_id=daemon_id, now=now, actor=actor)
+        elif budget <= 0:
+            turns.tired = True
+            break
+        if barren and budget > 0:
+            budget -= hold_back(store, connection, barren[:budget], now)
+            if not picked:
+                # They come in crowds.
+                sweep(store, connection, theirs, priority, jobs[-1].id, budget, now)
+                budget = 0
+    return claimed
+
+
+def claim_interrupted(
+    store: Store,
+    connection: Connection,
+    turns: Turns,
+    jobs: Iterable[ClaimedJob],
+    *,
+    limit: int,
+    lane: Lane,
+    daemon_id: int,
+    now: int,
+    actor: str,
+    taken: Taken | None = None,
+) -> list[Claimed]:
+    """Start up to ``limit`` items of ``lane`` of these jobs and return them in the order in which they should run."""
+    claimed: list[Claimed] = []
+    by_priority: dict[int, list[ClaimedJob]] = {}
+    for job in jobs:
+        by_priority.setdefault(job.priority, []).append(job)
+    for priority in sorted(by_priority, reverse=True):
+        group = by_priority[priority]
+        while len(claimed) < limit and not (taken is not None and taken.full):
+            last = turns.last(priority)
+            group.sort(key=lambda job: (job.id <= last, job.id))
+            picked, _ = _pick(store, connection, group, limit - len(claimed), lane, now)
+            if not picked:
+                break
+            turns.served(priority, picked[-1][0].id)
+            started = _start(store, connection, picked, taken, daemon_id=daemon_id, now=now, actor=actor)
+            claimed += started
+            begun = {item.job_id for item in started}
+            group = [job._replace(status=RUNNING) if job.id in begun else job for job in group]
     return claimed
 
 
 def _pick(
-    store: Store, connection: Connection, turns: Turns, limit: int, lane: Lane, tasks: Collection[str], now: int
-) -> list[tuple[_Job, Claimed]]:
-    """Return one round: an equal share for each job whose turn it is, of the highest priority that has any."""
-    ceiling: int | None = None
-    while True:
-        priority = _next_priority(store, connection, tasks, ceiling, now)
-        if priority is None:
-            return []
-        picked: list[tuple[_Job, Claimed]] = []
-        # Nearly always those whose turn it is have something. Where they have not (all of it is due later, or in
-        # another lane), whoever has is looked for: its turn would not come while they keep theirs.
-        for wanted in (None, lane):
-            jobs = _in_turn(store, connection, turns, priority, limit, tasks, now, wanted)
-            share = -(-limit // len(jobs)) if jobs else 0
-            picked = _items(store, connection, jobs, share, lane, now)[:limit]
-            if picked:
-                turns.served(priority, picked[-1][0].id)
-                return picked
-        ceiling = priority
-
-
-def tasks_due(store: Store, connection: Connection, tasks: Collection[str], now: int) -> set[str]:
-    """Return those of ``tasks`` that have something to claim, as far as the first 500 jobs tell."""
-    source = f"from jobs where {_due(store)} order by priority desc, id limit ?"
-    found = connection.execute(
-        f"select distinct task from (select task {source})",
-        (now, store.pack([(task,) for task in tasks]), _JOBS_AT_ONCE),
-    )
-    return {row[0] for row in found.fetchall()}
-
-
-def any_interrupted(connection: Connection) -> bool:
-    """Say whether an item that was interrupted is queued."""
-    return (
-        connection.execute("select 1 from job_items where status = 'queued' and interruptions > 0 limit 1").fetchone()
-        is not None
-    )
-
-
-def _due(store: Store) -> str:
-    # An expression, not the column: the planner would take the index of (task, key) and pass over every job that the
-    # task ever had.
-    known = f"task || '' in (select task from {store.rows('task')} as t)"
-    return f"{_CLAIMABLE} and (not_before is null or not_before <= ?) and {known}"
-
-
-def _next_priority(
-    store: Store, connection: Connection, tasks: Collection[str], below: int | None, now: int
-) -> int | None:
-    bound = "" if below is None else "and priority < ?"
-    params = [now, store.pack([(task,) for task in tasks]), *([] if below is None else [below])]
-    found = connection.execute(
-        f"select priority from jobs where {_due(store)} {bound} order by priority desc limit 1",
-        params,
-    ).fetchone()
-    return None if found is None else int(found[0])
-
-
-def _in_turn(
-    store: Store,
-    connection: Connection,
-    turns: Turns,
-    priority: int,
-    limit: int,
-    tasks: Collection[str],
-    now: int,
-    lane: Lane | None,
-) -> list[_Job]:
-    """Return the jobs of one priority, from the one after the last served, round once.
-
-    With ``lane`` only those of which an item of it is due.
-    """
-    last = turns.last(priority)
-    known = store.pack([(task,) for task in tasks])
-    most = min(limit, _JOBS_AT_ONCE)
-    having = ""
-    if lane is not None:
-        item = f"select 1 from job_items as i where i.job_id = jobs.id and i.status = 'queued' and {lane.value}"
-        having = f"and exists ({item})"
-    jobs: list[_Job] = []
-    for side in (">", "<="):
-        source = f"from jobs where {_due(store)} and priority = ? and id {side} ? {having} order by id limit ?"
-        params = (now, known, priority, last, *((now,) if having else ()), most - len(jobs))
-        rows = store.gather(connection, _JOB_COLUMNS, source, params)
-        jobs += [_Job(*row) for row in rows]
-        if len(jobs) >= most:
-            break
-    return jobs
+    store: Store, connection: Connection, jobs: Sequence[ClaimedJob], limit: int, lane: Lane, now: int
+) -> tuple[list[tuple[ClaimedJob, Claimed]], list[ClaimedJob]]:
+    """Return one round, an equal share of each job, and those jobs of which nothing is due."""
+    open_ = [job for job in jobs if not job.waits(now)]
+    picked = _items(store, connection, open_, limit, lane, now)
+    if len(picked) >= limit:
+        # Whoever comes after the last one was not looked at.
+        jobs = jobs[: jobs.index(picked[-1][0])]
+    given = {job.id for job, _ in picked}
+    return picked, [job for job in jobs if job.id not in given]
 
 
 def _items(
-    store: Store, connection: Connection, jobs: Sequence[_Job], share: int, lane: Lane, now: int
-) -> list[tuple[_Job, Claimed]]:
+    store: Store, connection: Connection, jobs: Sequence[ClaimedJob], limit: int, lane: Lane, now: int
+) -> list[tuple[ClaimedJob, Claimed]]:
+    """Return up to ``limit`` items in the order of ``jobs``, of each an equal share at most."""
     if not jobs:
         return []
     wanted = f"i.status = 'queued' and {lane.value} order by {lane.order} limit ?"
     if len(jobs) == 1:
         source = f"from job_items as i where i.job_id = ? and {wanted}"
-        params: tuple[Any, ...] = (jobs[0].id, now, share)
+        params: tuple[Any, ...] = (jobs[0].id, now, limit)
     else:
         chosen = f"select i.id from job_items as i where i.job_id = j.job and {wanted}"
-        source = f"from {store.rows('job')} as j join job_items as i on i.id in ({chosen})"
-        params = (store.pack([(job.id,) for job in jobs]), now, share)
+        source = f"from {store.rows('job')} as j join job_items as i on i.id in ({chosen}) limit ?"
+        params = (store.pack([(job.id,) for job in jobs]), now, -(-limit // len(jobs)), limit)
     by_id = {job.id: job for job in jobs}
     found = []
     for item_id, job_id, key, payload, attempt in store.gather(connection, _ITEM_COLUMNS, source, params):
         job = by_id[job_id]
-        found.append(
-            (
-                job,
-                Claimed(item_id, job_id, key, payload, attempt + 1, job.task, job.params, job.created_at, lane, now),
-            )
-        )
+        item = Claimed(item_id, job_id, key, payload, attempt + 1, job.task, job.params, job.created_at, lane, now)
+        found.append((job, item))
     return found
 
 
 def _start(
     store: Store,
     connection: Connection,
-    picked: Sequence[tuple[_Job, Claimed]],
+    picked: Sequence[tuple[ClaimedJob, Claimed]],
+    taken: Taken | None,
     *,
     daemon_id: int,
     now: int,
     actor: str,
-) -> None:
+) -> list[Claimed]:
+    """Start what is picked, but for what ``taken`` leaves out, and return it."""
+    if taken is not None:
+        picked = taken.without(picked)
+    if not picked:
+        return []
     _START.run(store, connection, [(item.item_id,) for _, item in picked], (daemon_id, now))
     first = {job.id: JobMove(job.id, job.status) for job, _ in picked if job.status == QUEUED}
     if first:
-        move_jobs(store, connection, _START_JOB, list(first.values()), now=now, actor=actor, params=(now, now))
+        move_jobs(store, connection, _START_JOB, list(first.values()), now=now, actor=actor, params=(now, now, now))
     counts = Counter(item.job_id for _, item in picked)
     count_moves(store, connection, counts, QUEUED, RUNNING, progress=None)
-
-
-def queued_alone(store: Store, connection: Connection, tasks: Collection[str], now: int) -> bool:
-    """Say whether an item that must run alone could be claimed now."""
-    found = connection.execute(
-        f"select 1 from job_items as i join jobs on jobs.id = i.job_id where i.status = 'queued' and {Lane.ALONE.value}"
-        f" and {_DUE_OF_JOBS}"
-        f" and task || '' in (select task from {store.rows('task')} as t) limit 1",
-        (now, now, store.pack([(task,) for task in tasks])),
-    ).fetchone()
-    return found is not None
-
-
-def next_due(connection: Connection, now: int) -> int | None:
-    """Return when the next thing that waits for its time is due, in Unix ms; None if nothing waits."""
-    item = connection.execute(
-        "select min(available_at) from job_items where status = 'queued' and available_at > 0 and available_at > ?",
-        (now,),
-    ).fetchone()[0]
-    job = connection.execute(
-        "select min(not_before) from jobs where not_before is not null and completed_at is null and not_before > ?",
-        (now,),
-    ).fetchone()[0]
-    return min((due for due in (item, job) if due is not None), default=None)
+    return [item for _, item in picked]

@@ -175,30 +175,61 @@ def events(store: Store, job_id: int, *, items: bool = False, limit: int = 1_000
     return [EventView(*row) for row in reversed(store.read(work))]
 
 
-_ERRORS: Final = (
-    "select error_type, error, count(*) as failed, min(completed_at), max(completed_at),"
-    " json_group_array(key) filter (where place <= ?) from (select error_type, error, completed_at, key,"
-    " row_number() over (partition by error_type, error order by id) as place"
-    " from job_items where job_id = ? and status = 'failed') as f"
-    " group by error_type, error order by failed desc, min(completed_at) limit ?"
+# Through the index of failed items, in the order of their ids.
+_FAILED: Final = (
+    "select id, error_type, error, completed_at, key from job_items"
+    " where job_id = ? and status = 'failed' and id > ? order by id limit ?"
 )
+FAILED_PAGE: Final = 5_000
 
 
 def errors(store: Store, job_id: int, *, limit: int = 100, keys: int = 3) -> list[ErrorGroup]:
     """Return the failed items of a job by their error, the most frequent first, each with its first ``keys`` keys.
 
+    They are read page by page, each a snapshot of its own: of a million no reader keeps the log from being emptied.
+
     Raises:
         NotFound: there is no such job.
     """
+    store.read(lambda connection: total(connection, job_id))
+    groups: dict[tuple[str | None, str | None], _Group] = {}
+    last = 0
+    while True:
 
-    def work(connection: Connection) -> list[Any]:
-        total(connection, job_id)
-        return list(connection.execute(_ERRORS, (keys, job_id, limit)).fetchall())
+        def page(connection: Connection, last: int = last) -> list[Any]:
+            return list(connection.execute(_FAILED, (job_id, last, FAILED_PAGE)).fetchall())
 
-    return [
-        ErrorGroup(error_type, error, count, first_at, last_at, tuple(parsed(some)))
-        for error_type, error, count, first_at, last_at, some in store.read(work)
-    ]
+        found = store.read(page)
+        for _, error_type, error, completed_at, key in found:
+            groups.setdefault((error_type, error), _Group()).add(completed_at, key, keys)
+        if len(found) < FAILED_PAGE:
+            break
+        last = found[-1][0]
+    views = [group.view(*error) for error, group in groups.items()]
+    return sorted(views, key=lambda view: (-view.count, view.first_at or 0))[:limit]
+
+
+class _Group:
+    """The items of one error so far."""
+
+    __slots__ = ("count", "first", "keys", "last")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first: int | None = None
+        self.last: int | None = None
+        self.keys: list[str] = []
+
+    def add(self, completed_at: int | None, key: str, most: int) -> None:
+        self.count += 1
+        if completed_at is not None:
+            self.first = completed_at if self.first is None else min(self.first, completed_at)
+            self.last = completed_at if self.last is None else max(self.last, completed_at)
+        if len(self.keys) < most:
+            self.keys.append(key)
+
+    def view(self, error_type: str | None, error: str | None) -> ErrorGroup:
+        return ErrorGroup(error_type, error, self.count, self.first, self.last, tuple(self.keys))
 
 
 def output(store: Store, item_id: int) -> OutputView:
@@ -215,30 +246,3 @@ def output(store: Store, item_id: int) -> OutputView:
         raise NotFound(f"item {item_id} left no output", hint="output is what a command printed and what ctx.log said")
     item_id, attempt, text, truncated = found[0]
     return OutputView(item_id, attempt, text, bool(truncated))
-
-
-# -- figures ----------------------------------------------------------------------------------------------------------
-
-_DURATIONS: Final = (
-    "select (select d from t limit 1 offset (select count(*) from t) * 50 / 100),"
-    " (select d from t limit 1 offset (select count(*) from t) * 95 / 100) from (select 1) as one"
-)
-_DURATION_ROWS: Final = (
-    "with t as materialized (select max(0, completed_at - started_at) as d from job_items where job_id=?"
-    " and status in ('completed', 'failed') and started_at is not null and completed_at is not null order by 1) "
-)
-
-
-def durations(store: Store, job_id: int) -> tuple[float, float] | None:
-    """Return the median and the 95th percentile of how long a job's items took, in ms; None where none has ended.
-
-    It passes over all items of the job.
-    """
-    row = store.read(lambda connection: connection.execute(_DURATION_ROWS + _DURATIONS, (job_id,)).fetchone())
-    return None if row[0] is None else (float(row[0]), float(row[1]))
-
-
-def attempts(store: Store, job_id: int) -> dict[int, int]:
-    """Return how many items of a job are at which attempt, from the second on. It passes over all of them."""
-    text = "select attempt, count(*) from job_items where job_id=? and attempt > 1 group by attempt order by attempt"
-    return dict(store.read(lambda connection: connection.execute(text, (job_id,)).fetchall()))

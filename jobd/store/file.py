@@ -16,6 +16,8 @@ from jobd.errors import StoreUnusable
 from jobd.store.schema import APPLICATION_ID, SCHEMA_VERSION
 
 SMALLEST_DATABASE: Final = 512
+# What a restore puts beside the database until it takes its place.
+INCOMING: Final = ".restoring"
 
 
 class Identity(NamedTuple):
@@ -31,6 +33,11 @@ class Header(NamedTuple):
     application: int
     version: int
     tables: int
+
+    @property
+    def ours(self) -> bool:
+        """Say whether it is marked as jobd's."""
+        return self.application == APPLICATION_ID
 
 
 def unusable(path: str, why: str, *, hint: str | None = None) -> StoreUnusable:
@@ -80,11 +87,16 @@ def make_empty(path: str) -> None:
     on as with any empty file.
 
     Raises:
-        StoreUnusable: it is gone or empty, and its log is not.
+        StoreUnusable: it is gone or empty, and its log is not; or a restore was about to put one there.
     """
     if bytes_of(f"{path}-wal"):
         # SQLite would delete the log, and with it perhaps the only copy of the jobs.
         raise unusable(path, "the file is empty but its -wal is not", hint="jobd restore BACKUP")
+    if bytes_of(path + INCOMING):
+        # Killed where there was no file, or where the file system has no second names: a new one would hide that.
+        raise unusable(
+            path, "a restore has not ended", hint=f"jobd restore BACKUP, the same again; or remove {path}{INCOMING}"
+        )
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
 
@@ -96,13 +108,33 @@ def schema_version(path: str, *, timeout_ms: int) -> int:
         StoreUnusable: it is truncated, another application's, or of a newer jobd.
     """
     found = header(path, timeout_ms=timeout_ms)
-    if found.application != APPLICATION_ID and (found.application or found.tables):
-        raise unusable(path, "it is the database of another application", hint="jobd --db ANOTHER_FILE …")
+    if not found.ours and (found.application or found.tables):
+        raise foreign(path, found, timeout_ms=timeout_ms)
     if found.version > SCHEMA_VERSION:
-        raise unusable(
-            path, f"it has schema {found.version}, this jobd knows {SCHEMA_VERSION}", hint="upgrade jobd-embedded"
-        )
+        raise newer(path, found.version)
     return found.version
+
+
+def foreign(path: str, found: Header, *, timeout_ms: int) -> StoreUnusable:
+    """Return the error that says whose file it is, as far as that can be told."""
+    if not found.application and not found.version:
+        from shlex import quote  # noqa: PLC0415 - only who is refused pays for it
+
+        from jobd.store import version0  # noqa: PLC0415 - as above
+
+        with contextlib.closing(connect_to_read(path, timeout_ms=timeout_ms)) as connection:
+            if version0.recognised(connection):
+                return unusable(
+                    path,
+                    "it is a version 0 file, from before jobd",
+                    hint=f"jobd --db {quote(path)} migrate --check-only",
+                )
+    return unusable(path, "it is the database of another application", hint="jobd --db ANOTHER_FILE …")
+
+
+def newer(path: str, version: int) -> StoreUnusable:
+    """Return the error that says which schema a file has, and which is known here."""
+    return unusable(path, f"it has schema {version}, this jobd knows {SCHEMA_VERSION}", hint="upgrade jobd-embedded")
 
 
 def header(path: str, *, timeout_ms: int) -> Header:
@@ -111,10 +143,7 @@ def header(path: str, *, timeout_ms: int) -> Header:
     Raises:
         StoreUnusable: the file is shorter than its header says.
     """
-    # With an empty log all of it is in the file: "immutable" then keeps SQLite from putting a log of its own beside a
-    # file that is not ours. "ro" neither replays nor checkpoints a log that is there.
-    mode = "mode=ro" if bytes_of(f"{path}-wal") else "mode=ro&immutable=1"
-    probe = sqlite3.connect(uri(path, mode), uri=True, timeout=timeout_ms / 1000)
+    probe = connect_to_read(path, timeout_ms=timeout_ms)
     try:
         for _ in range(2):
             pages, page, *found = probe.execute(
@@ -128,6 +157,16 @@ def header(path: str, *, timeout_ms: int) -> Header:
     finally:
         probe.close()
     raise unusable(path, f"the file is truncated: {pages * page:,} bytes by its header", hint="jobd restore BACKUP")
+
+
+def connect_to_read(path: str, *, timeout_ms: int) -> sqlite3.Connection:
+    """Return a connection that writes nothing beside or into the file, for one look while nobody writes to it.
+
+    With an empty log all of it is in the file: "immutable" then keeps SQLite from putting a log of its own beside a
+    file that is not ours. "ro" neither replays nor checkpoints a log that is there.
+    """
+    mode = "mode=ro" if bytes_of(f"{path}-wal") else "mode=ro&immutable=1"
+    return sqlite3.connect(uri(path, mode), uri=True, isolation_level=None, timeout=timeout_ms / 1000)
 
 
 def uri(path: str, query: str) -> str:

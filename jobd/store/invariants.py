@@ -14,7 +14,7 @@ from jobd.states import EDGES, ITEM_ENDS, JOB_ENDS
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from jobd.store.base import Store
+    from jobd.store.base import Connection, Store
 
 # A broken store may break one rule a million times; so many rows of each tell as much.
 LIMIT: Final = 100
@@ -151,6 +151,13 @@ INVARIANTS: Final = (
         f" or (e.name, e.from_status, e.to_status) in (values {_edges('job_items')}), false)",
     ),
     Invariant(
+        "held_back",
+        "no job is held back longer than its items",
+        "select i.job_id, i.id, 'due at ' || i.available_at || ', its job is held back until ' || j.available_at"
+        f" {_ITEMS} where j.completed_at is null and j.available_at > coalesce(j.not_before, 0)"
+        " and i.status = 'queued' and i.interruptions = 0 and i.available_at < j.available_at",
+    ),
+    Invariant(
         "keys",
         f"a key has 1 to {KEY_LIMIT:,} bytes and no NUL",
         f"select job_id, id, 'a key that is empty, longer than {KEY_LIMIT:,} bytes or has a NUL' from"
@@ -185,7 +192,12 @@ def violations(store: Store, invariant: Invariant) -> list[Violation]:
     Raises:
         StoreUnusable: the file is too damaged to be read.
     """
-    rows = store.read(lambda connection: connection.execute(invariant.sql).fetchmany(LIMIT))
+    return store.read(lambda connection: found(connection, invariant))
+
+
+def found(connection: Connection, invariant: Invariant) -> list[Violation]:
+    """Return what ``violations`` does, by a connection of any kind."""
+    rows = connection.execute(invariant.sql).fetchmany(LIMIT)
     if invariant.name == "foreign_keys":
         return [
             Violation(invariant.name, None, None, f"row {rowid} of {table} refers to a missing row of {parent}")

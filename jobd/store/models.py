@@ -25,6 +25,7 @@ class Job(Model):
     last_error = TextField(null=True)
     priority = IntegerField()
     not_before = BigIntegerField(null=True)
+    available_at = BigIntegerField()
     job_timeout_ms = BigIntegerField(null=True)
     timeout_at = BigIntegerField(null=True)
     retry_count = IntegerField()
@@ -35,6 +36,7 @@ class Job(Model):
     cancel_requested_at = BigIntegerField(null=True)
     fail_requested_at = BigIntegerField(null=True)
     deleted_at = BigIntegerField(null=True)
+    values_pruned_at = BigIntegerField(null=True)
     items_total = IntegerField()
     items_running = IntegerField()
     items_waiting = IntegerField()
@@ -151,6 +153,7 @@ class Daemon(Model):
 class Pass(Model):
     name = TextField(primary_key=True)
     requested_at = BigIntegerField(null=True)
+    options = TextField(null=True)
     started_at = BigIntegerField(null=True)
     finished_at = BigIntegerField(null=True)
     report = TextField(null=True)

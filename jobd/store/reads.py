@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jobd.errors import NotFound, UsageError
 from jobd.store.around import surroundings, with_submitter
-from jobd.store.details import attempts, durations, errors, events, item, items, output
+from jobd.store.closeup import look
+from jobd.store.details import errors, events, item, items, output
+from jobd.store.figures import attempts, durations
 from jobd.store.filters import BY_KEY, LARGEST, Condition, Filters, conditions
 from jobd.store.results import latest_result, results, results_of
 from jobd.store.standing import STALL_AFTER, JobRow, Standing, parsed
 from jobd.store.strip import strip
 from jobd.store.transitions import OPEN
 from jobd.store.views import Counts, DaemonView, JobView, Progress
-from jobd.store.wording import sentence, warnings
+from jobd.store.warnings import warnings
+from jobd.store.wording import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "attempts", "daemon", "durations", "errors", "events", "find_job", "in_progress", "item", "items", "job", "jobs",
-    "latest_result", "output", "progress", "results", "results_of", "strip",
+    "latest_result", "open_jobs", "output", "progress", "results", "results_of", "strip",
 ]  # fmt: skip
 
 _COLUMNS: Final = ", ".join(JobRow._fields)
@@ -45,7 +48,7 @@ def job(store: Store, job_id: int, *, now: int, runner: Runner, stall_after: flo
         NotFound: there is no such job.
     """
     one = Condition("where id=?", (job_id,))
-    found = _views(store, [one], 1, now=now, runner=runner, stall_after=stall_after)
+    found = _views(store, [one], 1, now=now, runner=runner, stall_after=stall_after, close=True)
     if not found:
         raise NotFound(f"there is no job {job_id}", hint=_JOBS_HINT)
     return found[0]
@@ -80,10 +83,23 @@ def jobs(
     return _views(store, tries, limit, now=now, runner=runner, stall_after=stall_after)
 
 
+def open_jobs(store: Store, *, now: int, runner: Runner, stall_after: float = STALL_AFTER, limit: int) -> list[JobView]:
+    """Return the oldest jobs that have not ended, oldest first."""
+    oldest = Condition(f"where {OPEN} order by id", ())
+    return _views(store, [oldest], limit, now=now, runner=runner, stall_after=stall_after)
+
+
 def _views(
-    store: Store, tries: Sequence[Condition], limit: int, *, now: int, runner: Runner, stall_after: float
+    store: Store,
+    tries: Sequence[Condition],
+    limit: int,
+    *,
+    now: int,
+    runner: Runner,
+    stall_after: float,
+    close: bool = False,
 ) -> list[JobView]:
-    """Return the jobs of the first condition that fills the page, else those of the last."""
+    """Return the jobs of the first condition that fills the page, else those of the last; looked at from ``close``."""
 
     def work(connection: Connection) -> tuple[list[JobRow], dict[int, Around]]:
         rows: list[JobRow] = []
@@ -92,7 +108,13 @@ def _views(
             rows = [JobRow(*row) for row in connection.execute(text, (*condition.params, limit))]
             if len(rows) == limit:
                 break
-        return rows, surroundings(store, connection, rows, runner)
+        around = surroundings(store, connection, rows, runner, now)
+        if close:
+            around = {
+                job_id: seen._replace(closeup=look(connection, job_id, now=now, run=runner.alive))
+                for job_id, seen in around.items()
+            }
+        return rows, around
 
     rows, around = store.read(work)
     return [_view(Standing(row, with_submitter(row, around[row.id]), runner, now, stall_after)) for row in rows]
@@ -122,7 +144,7 @@ def _view(at: Standing) -> JobView:
         created_at=row.created_at,
         started_at=row.started_at,
         completed_at=row.completed_at,
-        timeout_at=row.timeout_at,
+        timeout_at=at.timeout_at,
         # A clock that was set back must not make anything younger than nothing.
         age_seconds=max(0, at.now - row.created_at) // 1000,
         in_status_seconds=max(0, at.now - row.status_updated_at) // 1000,

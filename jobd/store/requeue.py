@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jobd.errors import Conflict
 from jobd.states import QUEUED
-from jobd.store.transitions import Move, count_moves
+from jobd.store.transitions import Event, Move, count_moves
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,6 +60,8 @@ def replace(
         return 0
     ids = store.pack([(row[0],) for row in ended])
     connection.execute(_EVENTS.format(rows=store.rows("id")), (now, actor, why, ids))
+    event = Event(job_id, None, "requeue", None, QUEUED, now, actor, message=why)
+    store.news.happened_alike(event, "items", [row[0] for row in ended])
     for table in ("results", "result_data", "item_output"):
         connection.execute(f"delete from {table} where item_id in (select id from {store.rows('id')} as m)", (ids,))
     if REQUEUE.run(store, connection, ended) != len(ended):

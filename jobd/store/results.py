@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from jobd.errors import NotFound
+from jobd.store.attempt import load_data
 from jobd.store.details import pass_over, total
 from jobd.store.standing import parsed
 from jobd.store.views import ResultView
@@ -18,7 +19,7 @@ PAGE: Final = 2_000
 
 _RESULT_COLUMNS: Final = (
     "i.job_id, r.key, r.value, r.status, r.source, r.created_at,"
-    " exists (select 1 from result_data d where d.item_id = r.item_id) as has_data,"
+    " exists (select 1 from result_data d where d.item_id = r.item_id and d.attempt = r.attempt) as has_data,"
     " r.item_id, r.attempt, r.period, r.pruned_at"
 )
 _OF_ITEM: Final = "results r join job_items i on i.id = r.item_id"
@@ -44,7 +45,8 @@ def results(store: Store, job_id: int, key: str | None = None) -> Iterator[Resul
     if key is None and items > PAGE:
         return _paged_results(store, job_id)
     text, params = (_RESULTS_OF_FEW, (job_id,)) if key is None else (_RESULT_OF_ONE, (job_id, key))
-    return map(_result, store.read(lambda connection: connection.execute(text, params).fetchall()))
+    found = store.read(lambda connection: connection.execute(text, params).fetchall())
+    return (_result(store, row) for row in found)
 
 
 def _paged_results(store: Store, job_id: int) -> Iterator[ResultView]:
@@ -54,7 +56,7 @@ def _paged_results(store: Store, job_id: int) -> Iterator[ResultView]:
         def work(connection: Connection, after: int | None = after) -> list[Any]:
             return pass_over(connection, _RESULTS, job_id, None, after, PAGE)
 
-        found = [_result(row) for row in store.read(work)]
+        found = [_result(store, row) for row in store.read(work)]
         yield from found
         if len(found) < PAGE:
             return
@@ -62,31 +64,34 @@ def _paged_results(store: Store, job_id: int) -> Iterator[ResultView]:
 
 
 _OF_KEY: Final = (
-    f"select {_RESULT_COLUMNS} from {_OF_ITEM} where r.task = ? and r.key = ? order by r.item_id desc limit ?"
+    f"select {_RESULT_COLUMNS} from {_OF_ITEM} where r.task = ? and r.key = ? and r.item_id < ?"
+    " order by r.item_id desc limit ?"
 )
 # The newest results of all tasks are mostly enough for a page of a busy one; the index, which has them by key and so
 # unsorted, is for a task that is rare among them.
 _NEAR: Final = (
     f"select {_RESULT_COLUMNS} from {_OF_ITEM} where r.item_id in (select item_id from"
-    " (select item_id, task from results order by item_id desc limit 2000) as n where task = ?)"
+    " (select item_id, task from results where item_id < ? order by item_id desc limit 2000) as n where task = ?)"
     " order by r.item_id desc limit ?"
 )
 _OF_TASK: Final = (
     f"select {_RESULT_COLUMNS} from {_OF_ITEM} where r.item_id in (select item_id from results"
-    " where task = ? order by item_id desc limit ?) order by r.item_id desc"
+    " where task = ? and item_id < ? order by item_id desc limit ?) order by r.item_id desc"
 )
 
 
-def results_of(store: Store, task: str, key: str | None = None, *, limit: int = 100) -> list[ResultView]:
-    """Return the results of a task, or of one key of it, newest item first."""
+def results_of(
+    store: Store, task: str, key: str | None = None, *, limit: int = 100, before: int = 2**63 - 1
+) -> list[ResultView]:
+    """Return the results of a task, or of one key of it, newest item first; the next page is that ``before`` an id."""
 
     def work(connection: Connection) -> list[Any]:
         if key is not None:
-            return list(connection.execute(_OF_KEY, (task, key, limit)).fetchall())
-        near = connection.execute(_NEAR, (task, limit)).fetchall()
-        return list(near if len(near) == limit else connection.execute(_OF_TASK, (task, limit)).fetchall())
+            return list(connection.execute(_OF_KEY, (task, key, before, limit)).fetchall())
+        near = connection.execute(_NEAR, (before, task, limit)).fetchall()
+        return list(near if len(near) == limit else connection.execute(_OF_TASK, (task, before, limit)).fetchall())
 
-    return [_result(row) for row in store.read(work)]
+    return [_result(store, row) for row in store.read(work)]
 
 
 # Text: this is asked for every key of a page or a program, and is one step down an index.
@@ -104,11 +109,22 @@ def latest_result(store: Store, task: str, key: str) -> ResultView:
     row = store.read(lambda connection: connection.execute(_LATEST, (task, key)).fetchone())
     if row is None:
         raise NotFound(f"{task} has no result for {key!a}", hint=f"jobd results {task} shows what it has")
-    return _result(row)
+    return _result(store, row)
 
 
-def _result(row: Sequence[Any]) -> ResultView:
-    job_id, key, value, status, source, created_at, has_data, item_id, attempt, period, pruned_at = row
-    return ResultView(
-        job_id, key, parsed(value), status, source, created_at, bool(has_data), item_id, attempt, period, pruned_at
-    )
+class _WithData(ResultView):
+    """A result that has data, and knows the store to read it from when it is asked for."""
+
+    _store: Store
+
+    def data(self) -> bytes | None:
+        return load_data(self._store, self.item_id)
+
+
+def _result(store: Store, row: Sequence[Any]) -> ResultView:
+    job_id, key, value, status, source, created_at, has_data, *rest = row
+    kind = _WithData if has_data else ResultView
+    result = kind(job_id, key, parsed(value), status, source, created_at, bool(has_data), *rest)
+    if isinstance(result, _WithData):
+        result._store = store  # noqa: SLF001 - its maker's
+    return result

@@ -11,24 +11,32 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, get_args
 
 from jobd.states import CANCELLED, COMPLETED, FAILED, QUEUED, RUNNING, SKIPPED
+from jobd.store import watchlist
 from jobd.store.base import Permanent
 from jobd.store.ending import Ended, end_jobs
 from jobd.store.transitions import Event, Move, count_moves, last_errors, record
+from jobd.store.unique import Judged, Wanted, hold, judge, store_results
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from jobd.store.base import Connection, Store
 
 
 # What an attempt came to: a status to end in, or back to the queue. RELEASED never began; STOPPED was under way when
-# its daemon left. Plain texts, because an enum's hash costs more than the rest of an outcome.
-Kind = Literal["completed", "failed", "skipped", "cancelled", "released", "stopped"]
+# its daemon left, INTERRUPTED when its job had made no progress for too long; TIMED_OUT took too long itself. Plain
+# texts, because an enum's hash costs more than the rest of an outcome.
+Kind = Literal["completed", "failed", "skipped", "cancelled", "released", "stopped", "interrupted", "timed_out"]
 RELEASED: Final = "released"
 STOPPED: Final = "stopped"
+INTERRUPTED: Final = "interrupted"
+TIMED_OUT: Final = "timed_out"
 _CANNOT: Final = "cannot be stored: "
 KINDS: Final = frozenset(get_args(Kind))
-BACK: Final = frozenset({RELEASED, STOPPED})
+BACK: Final = frozenset({RELEASED, STOPPED, INTERRUPTED})
+# What somebody else says of an attempt, whose handler runs on.
+GIVEN_UP: Final = frozenset({STOPPED, INTERRUPTED, TIMED_OUT})
+_TARGETS: Final = {**dict.fromkeys(BACK, QUEUED), TIMED_OUT: FAILED}
 
 
 class Outcome(NamedTuple):
@@ -47,6 +55,8 @@ class Outcome(NamedTuple):
     error: str | None = None
     output: tuple[str, bool] | None = None
     saved: bool = False  # ctx.save_result has stored the result already: the work is declared complete
+    period: str | None = None  # that the result of a unique task claims
+    refresh: bool = False  # it takes its period over from an older result
 
 
 class Settled(NamedTuple):
@@ -96,30 +106,43 @@ _RELEASE: Final = Move(
     sets=("attempt=job_items.attempt-1", "daemon_id=null", "started_at=null"),
 )
 _STOP: Final = Move("job_items", "release", QUEUED, fenced=True, sets=("daemon_id=null",))
+_INTERRUPT: Final = Move("job_items", "time_out", QUEUED, source=RUNNING, fenced=True, sets=("daemon_id=null",))
+_TIME_OUT: Final = Move(
+    "job_items", "time_out", FAILED, source=RUNNING, fenced=True,
+    columns=("started_at", "completed_at", "error_type", "error"), sets=("failures=failures+1",),
+)  # fmt: skip
 
 
 _WORTH_GROUPING: Final = 6  # items that a statement of its own has to serve
 
 
-def settle(store: Store, connection: Connection, outcomes: Sequence[Outcome], *, now: int, actor: str) -> Settled:
+def settle(
+    store: Store, connection: Connection, outcomes: Sequence[Outcome], *, now: int, actor: str,
+    late: Sequence[Outcome] = (),
+) -> Settled:  # fmt: skip
     """Write a batch of outcomes, and end the jobs that have nothing open any more.
+
+    ``late`` are those of attempts that were given up before: each leaves an event and changes nothing.
 
     Raises:
         Transient: the store cannot be written now; nothing was.
     """
     outcomes = _declared(store, connection, _under_request(store, connection, outcomes))
     connection.execute("savepoint batch")
+    mark = store.news.mark()
     try:
-        _write(store, connection, outcomes, now=now, actor=actor)
-        settled = Settled(list(outcomes), [], [], [], [])
+        settled = Settled(_write(store, connection, outcomes, now=now, actor=actor), [], [], [], [])
     except Exception as error:
         meant = store.judge(error)
         if not isinstance(meant, Uneven | Permanent):
             raise
         connection.execute("rollback to batch")
+        store.news.undo(mark)
         settled = _one_by_one(store, connection, outcomes, now=now, actor=actor)
     connection.execute("release batch")
     ended = end_jobs(store, connection, {outcome.job_id for outcome in settled.applied}, now=now, actor=actor)
+    for outcome in late:
+        _record_late(store, connection, outcome, now=now, actor=actor)
     return settled._replace(ended=ended)
 
 
@@ -127,13 +150,13 @@ def _one_by_one(store: Store, connection: Connection, outcomes: Sequence[Outcome
     settled = Settled([], [], [], [], [])
     for reported in outcomes:
         outcome = reported
-        refusal = _write_one(store, connection, outcome, now=now, actor=actor)
-        if isinstance(refusal, Permanent):
-            outcome = _refused(reported, str(refusal))
-            refusal = _write_one(store, connection, outcome, now=now, actor=actor)
-        if refusal is None:
-            settled.applied.append(outcome)
-        elif isinstance(refusal, Permanent):
+        answer = _write_one(store, connection, outcome, now=now, actor=actor)
+        if isinstance(answer, Permanent):
+            outcome = _refused(reported, str(answer))
+            answer = _write_one(store, connection, outcome, now=now, actor=actor)
+        if isinstance(answer, Outcome):
+            settled.applied.append(answer)
+        elif isinstance(answer, Permanent):
             settled.unstorable.append(reported)
         elif _replayed(connection, outcome):
             settled.replayed.append(outcome)
@@ -145,33 +168,49 @@ def _one_by_one(store: Store, connection: Connection, outcomes: Sequence[Outcome
 
 def _write_one(
     store: Store, connection: Connection, outcome: Outcome, *, now: int, actor: str
-) -> Uneven | Permanent | None:
-    """Write one outcome under a savepoint and return what refused it, if anything did."""
+) -> Outcome | Uneven | Permanent:
+    """Write one outcome under a savepoint; return it as it was written, or what refused it."""
     connection.execute("savepoint one")
+    mark = store.news.mark()
     try:
-        _write(store, connection, [outcome], now=now, actor=actor)
+        written = _write(store, connection, [outcome], now=now, actor=actor)
     except Exception as error:
         meant = store.judge(error)
         if not isinstance(meant, Uneven | Permanent):
             raise
         connection.execute("rollback to one")
+        store.news.undo(mark)
         connection.execute("release one")
         return meant
     connection.execute("release one")
-    return None
+    return written[0]
+
+
+_RECORDED: Final = (
+    "select i.status, i.attempt, i.error, r.source, r.value from job_items as i"
+    " left join results as r on r.item_id = i.id and r.attempt = i.attempt where i.id = ?"
+)
 
 
 def _replayed(connection: Connection, outcome: Outcome) -> bool:
     """Say whether this very outcome is recorded already, as after a commit whose answer was lost."""
-    found = connection.execute("select status, attempt, error from job_items where id=?", (outcome.item_id,)).fetchone()
+    found = connection.execute(_RECORDED, (outcome.item_id,)).fetchone()
     if found is None:
         return False
-    status, attempt, error = found
+    status, attempt, error, source, value = found
     if (status, attempt) == (FAILED, outcome.attempt) and (error or "").startswith(_CANNOT):
         return True
-    kind = _kind(outcome)
-    recorded = QUEUED if kind in {RELEASED, STOPPED} else kind
-    return (status, attempt) == (recorded, outcome.attempt - (kind == RELEASED))
+    recorded = status_of(outcome)
+    if outcome.period is not None and status == SKIPPED:
+        recorded = SKIPPED
+    if (status, attempt) != (recorded, outcome.attempt - (_kind(outcome) == RELEASED)):
+        return False
+    if status == COMPLETED:
+        # Somebody else may have completed this very attempt: from outside, or by what its task's verify said.
+        own = outcome.value or "null"
+        return source == "handler" and (value in {None, own} or (outcome.saved and own == "null"))
+    # A handler that fails stores no result: where there is one, somebody else has failed the item.
+    return status != FAILED or source is None
 
 
 def _refused(outcome: Outcome, reason: str) -> Outcome:
@@ -181,6 +220,7 @@ def _refused(outcome: Outcome, reason: str) -> Outcome:
         output=None,
         error_type=None,
         error=f"{_CANNOT}{reason}",
+        period=None,
     )
 
 
@@ -189,7 +229,7 @@ def _under_request(store: Store, connection: Connection, outcomes: Sequence[Outc
 
     A handler that raised Cancelled though nobody asked for it has failed.
     """
-    doubtful = {o.job_id for o in outcomes if o.kind in {RELEASED, STOPPED, CANCELLED}}
+    doubtful = {o.job_id for o in outcomes if o.kind in BACK or o.kind == CANCELLED}
     if not doubtful:
         return outcomes
     source = (
@@ -200,7 +240,7 @@ def _under_request(store: Store, connection: Connection, outcomes: Sequence[Outc
     judged = []
     for outcome in outcomes:
         kind = outcome.kind
-        if kind in {RELEASED, STOPPED} and outcome.job_id in requested:
+        if kind in BACK and outcome.job_id in requested:
             kind = CANCELLED
         elif kind == CANCELLED and outcome.job_id not in requested:
             kind = FAILED
@@ -209,11 +249,11 @@ def _under_request(store: Store, connection: Connection, outcomes: Sequence[Outc
 
 
 def _declared(store: Store, connection: Connection, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
-    """Return ``outcomes`` with the stopped ones marked as saved of which a result is stored.
+    """Return ``outcomes`` with those that were given up marked as saved of which a result is stored.
 
-    Whoever stopped them could not know: the handler runs on, and may store its result until the very last moment.
+    Whoever gave them up could not know: the handler runs on, and may store its result until the very last moment.
     """
-    stopped = [(o.item_id, o.attempt) for o in outcomes if o.kind == STOPPED and not o.saved]
+    stopped = [(o.item_id, o.attempt) for o in outcomes if o.kind in GIVEN_UP and not o.saved]
     if not stopped:
         return outcomes
     source = (
@@ -221,7 +261,7 @@ def _declared(store: Store, connection: Connection, outcomes: Sequence[Outcome])
         " where r.status = 'completed'"
     )
     saved = {row[0] for row in store.gather(connection, "r.item_id as item_id", source, (store.pack(stopped),))}
-    return [o._replace(saved=True) if o.kind == STOPPED and o.item_id in saved else o for o in outcomes]
+    return [o._replace(saved=True) if o.kind in GIVEN_UP and o.item_id in saved else o for o in outcomes]
 
 
 def _kind(outcome: Outcome) -> Kind:
@@ -229,20 +269,45 @@ def _kind(outcome: Outcome) -> Kind:
     return COMPLETED if outcome.saved else outcome.kind
 
 
-def _write(store: Store, connection: Connection, outcomes: Sequence[Outcome], *, now: int, actor: str) -> None:
+def status_of(outcome: Outcome) -> str:
+    """Return the status in which an outcome leaves its item."""
+    kind = _kind(outcome)
+    return _TARGETS.get(kind, kind)
+
+
+def _write(store: Store, connection: Connection, outcomes: Sequence[Outcome], *, now: int, actor: str) -> list[Outcome]:
+    """Write outcomes and return them as they were written: who lost a period was skipped."""
+    unique = [o for o in outcomes if o.period is not None and o.kind == COMPLETED and not o.saved]
+    judged = judge(store, connection, [_wanted(o) for o in unique]) if unique else None
+    if judged is not None and judged.lost:
+        outcomes = [_lost(o, judged) if o.item_id in judged.lost else o for o in outcomes]
     by_kind: dict[Kind, list[Outcome]] = {}
     for outcome in outcomes:
         by_kind.setdefault(_kind(outcome), []).append(outcome)
     for kind, batch in by_kind.items():
         _WRITERS[kind](store, connection, batch, now, actor)
         # What only went back to the queue is no progress.
-        target, progress = (QUEUED, None) if kind in BACK else (kind, now)
+        target, progress = _TARGETS.get(kind, kind), None if kind in BACK else now
         count_moves(store, connection, Counter(o.job_id for o in batch), RUNNING, target, progress=progress)
+        if kind not in BACK:
+            watchlist.note(store, connection, batch, target)
+    if judged is not None:
+        hold(store, connection, judged, judged.held)
     _keep_output(store, connection, [outcome for outcome in outcomes if outcome.output])
+    return list(outcomes)
+
+
+def _wanted(outcome: Outcome) -> Wanted:
+    assert outcome.period is not None  # noqa: S101 - only who has one is asked
+    return Wanted(outcome.item_id, outcome.job_id, outcome.task, outcome.key, outcome.period, outcome.refresh)
+
+
+def _lost(outcome: Outcome, judged: Judged) -> Outcome:
+    return outcome._replace(kind=SKIPPED, value=None, error_type="Skip", error=judged.lost[outcome.item_id])
 
 
 def _apply(store: Store, connection: Connection, move: Move, rows: Sequence[Sequence[Any]]) -> None:
-    if move.run(store, connection, rows) != len(rows):
+    if move.run(store, connection, rows, noted=True) != len(rows):
         raise Uneven
 
 
@@ -254,7 +319,7 @@ def _complete(store: Store, connection: Connection, batch: Sequence[Outcome]) ->
         _apply(store, connection, _COMPLETE, [(o.item_id, o.attempt, o.started_at, o.completed_at) for o in batch])
         return
     for (attempt, started_at, completed_at), rows in alike.items():
-        moved = _COMPLETE_ALIKE.run(store, connection, rows, (started_at, completed_at), (attempt,))
+        moved = _COMPLETE_ALIKE.run(store, connection, rows, (started_at, completed_at), (attempt,), noted=True)
         if moved != len(rows):
             raise Uneven
 
@@ -276,24 +341,6 @@ def _completed(store: Store, connection: Connection, batch: Sequence[Outcome], n
             for o in overruled
         ],
     )
-
-
-_STORE_RESULTS: Final = (
-    "insert into results (item_id, attempt, task, key, status, source, value, created_at)"
-    " select i.id, i.attempt, j.task, i.key, ?, ?, m.value, ? from {pairs} as m"
-    " join job_items as i on i.id = cast(m.id as integer) join jobs as j on j.id = i.job_id where true"
-    " on conflict (item_id) do update set attempt=excluded.attempt, status=excluded.status,"
-    " source=excluded.source, value=excluded.value, created_at=excluded.created_at, pruned_at=null"
-)
-
-
-def store_results(
-    store: Store, connection: Connection, values: Mapping[int, str], *, now: int, source: str = "handler"
-) -> None:
-    """Store results, JSON text by item, for the attempt that each item is at; a later one replaces an earlier one."""
-    if values:
-        statement = _STORE_RESULTS.format(pairs=store.pairs("id", "value"))
-        connection.execute(statement, (COMPLETED, source, now, store.pack_pairs(values)))
 
 
 def _failed(store: Store, connection: Connection, batch: Sequence[Outcome], now: int, actor: str) -> None:
@@ -326,6 +373,17 @@ def _stopped(store: Store, connection: Connection, batch: Sequence[Outcome], now
     record(store, connection, [_item_event(o, "release", RUNNING, QUEUED, now, actor) for o in batch])
 
 
+def _interrupted(store: Store, connection: Connection, batch: Sequence[Outcome], now: int, actor: str) -> None:
+    _apply(store, connection, _INTERRUPT, [(o.item_id, o.attempt) for o in batch])
+    record(store, connection, [_item_event(o, "time_out", RUNNING, QUEUED, now, actor) for o in batch])
+
+
+def _timed_out(store: Store, connection: Connection, batch: Sequence[Outcome], now: int, actor: str) -> None:
+    _unhappy(store, connection, _TIME_OUT, batch)
+    record(store, connection, [_item_event(o, "time_out", RUNNING, FAILED, now, actor) for o in batch])
+    last_errors(store, connection, {o.job_id: _reason(o) for o in batch})
+
+
 _WRITERS: Final = {
     COMPLETED: _completed,
     FAILED: _failed,
@@ -333,6 +391,8 @@ _WRITERS: Final = {
     CANCELLED: _cancelled,
     RELEASED: _released,
     STOPPED: _stopped,
+    INTERRUPTED: _interrupted,
+    TIMED_OUT: _timed_out,
 }
 
 

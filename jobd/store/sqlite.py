@@ -21,12 +21,13 @@ from jobd.store.forking import Lease, forget_after_fork
 from jobd.store.schema import SCHEMA_VERSION, apply_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from jobd.store.file import Identity
 
 _OLDEST_SQLITE: Final = (3, 35, 0)  # RETURNING
 _SYNCHRONOUS: Final = {"normal": "normal", "full": "full"}
+_CONNECTS: Final = 3
 _ASK_AGAIN: Final = (0.0005, 0.002)  # seconds between two tries at the write lock
 
 
@@ -41,6 +42,22 @@ class _Database(peewee.SqliteDatabase):
         self._thread = threading.local()
 
     def _connect(self) -> sqlite3.Connection:
+        for _ in range(_CONNECTS):
+            before = file.identity(self.database)
+            connection = self._connect_once()
+            try:
+                # From its first look on, a connection keeps a restore from replacing the file. Replaced between the
+                # opening and that look, it would be the old file with the new one's log: a write destroys both.
+                connection.execute("pragma schema_version").fetchone()
+            except sqlite3.Error:
+                connection.close()
+                raise
+            if file.identity(self.database) == before:
+                return connection
+            connection.close()
+        raise file.unusable(self.database, "it is being replaced")
+
+    def _connect_once(self) -> sqlite3.Connection:
         # No thread check: a thread's connection is closed where its locals are collected, which may be elsewhere.
         connection = sqlite3.connect(
             file.uri(self.database, "mode=rw"),
@@ -74,6 +91,8 @@ class SqliteStore(Store):
         self.database = _Database(self.path, _SYNCHRONOUS[durability])
         # Set by a daemon that has to leave at once: no write waits for another process any more.
         self.hurried = False
+        # Brings a file of an older schema to the present one when it is opened; None: such a file is refused.
+        self.upgrade: Callable[[], object] | None = None
         self._opened = False
         self._opening = threading.RLock()
         self._checking = False
@@ -81,12 +100,13 @@ class SqliteStore(Store):
 
     # -- opening --------------------------------------------------------------------------------------------------
 
-    def open(self, *, create: bool = True) -> None:
-        """Check the file before anything writes to it; create it where there is none.
+    def open(self, *, create: bool = True, upgrade: bool = True) -> None:
+        """Check the file before anything writes to it; create it where there is none, bring up an older one.
 
         Raises:
             NotFound: there is no file and ``create`` is false.
-            StoreUnusable: the file cannot be used as it is; not one byte of it was changed.
+            StoreUnusable: the file cannot be used as it is, or is an older one that is not to be brought up; not one
+                byte of it was changed.
         """
         with self._opening:
             # The check itself asks for connections: it is under way in this very thread, the others wait above.
@@ -94,7 +114,7 @@ class SqliteStore(Store):
                 return
             self._checking = True
             try:
-                self._open(create=create)
+                self._open(create=create, upgrade=upgrade)
             except OSError as error:
                 raise file.unusable(self.path, error.strerror or str(error)) from error
             except (sqlite3.Error, peewee.PeeweeException) as error:
@@ -103,7 +123,7 @@ class SqliteStore(Store):
                 self._checking = False
             self._opened = True
 
-    def _open(self, *, create: bool) -> None:
+    def _open(self, *, create: bool, upgrade: bool) -> None:
         if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
             raise file.unusable(self.path, f"SQLite {sqlite3.sqlite_version} is too old, jobd needs 3.35")
         size = file.size(self.path)
@@ -114,10 +134,18 @@ class SqliteStore(Store):
         if not size:
             file.make_empty(self.path)
             self._create()
-        elif file.schema_version(self.path, timeout_ms=BUSY_TIMEOUT_MS) < SCHEMA_VERSION:
+            return
+        version = file.schema_version(self.path, timeout_ms=BUSY_TIMEOUT_MS)
+        if not version:
             self._create()
-        else:
-            self._use_wal()
+            return
+        if version < SCHEMA_VERSION:
+            if self.upgrade is None or not upgrade:
+                raise file.unusable(
+                    self.path, f"it has schema {version}, this jobd {SCHEMA_VERSION}", hint="jobd migrate"
+                )
+            self.upgrade()
+        self._use_wal()
 
     def _create(self) -> None:
         # Only on a file without tables does this take; later it would cost a VACUUM.
@@ -225,6 +253,19 @@ class SqliteStore(Store):
             except Exception as error:  # noqa: BLE001 - judged and raised again
                 self._raise(error)
         return int(busy), int(pages)
+
+    def give_back(self, pages: int) -> None:
+        """Give so many free pages back to the file system, in one transaction; the file is shorter at a checkpoint.
+
+        Raises:
+            Transient: the database is busy, or the disk full; nothing has changed.
+        """
+        with self.mutex:
+            try:
+                # As a script: each step frees one page, and the driver takes no more than one of a plain statement.
+                self.connection().executescript(f"pragma incremental_vacuum({int(pages)})")
+            except Exception as error:  # noqa: BLE001 - judged and raised again
+                self._raise(error)
 
     # -- the dialect ----------------------------------------------------------------------------------------------
 

@@ -8,12 +8,13 @@ import json
 from typing import Any, Final, NamedTuple
 
 from jobd.states import COMPLETED, JOB_ENDS, QUEUED, RUNNING
+from jobd.store.closeup import Closeup
+from jobd.store.pace import SHORTEST_SPAN
+from jobd.store.verbs import Asked
 from jobd.store.verbs import operations as legal_operations
 from jobd.store.views import Counts, JobDaemon, Runner
 
 STALL_AFTER: Final = 3_600  # seconds
-# Two items of one commit are no pace: what was settled within less says nothing of what comes. In milliseconds.
-SHORTEST_SPAN: Final = 1_000
 
 
 class JobRow(NamedTuple):
@@ -31,6 +32,7 @@ class JobRow(NamedTuple):
     last_error: str | None
     priority: int
     not_before: int | None
+    job_timeout_ms: int | None
     timeout_at: int | None
     retry_count: int
     submitter: str | None
@@ -39,6 +41,7 @@ class JobRow(NamedTuple):
     cancel_requested_at: int | None
     fail_requested_at: int | None
     deleted_at: int | None
+    values_pruned_at: int | None
     items_total: int
     items_running: int
     items_waiting: int
@@ -90,8 +93,9 @@ class Around(NamedTuple):
     """What stands around a job in other tables, read in the same snapshot.
 
     ``next_due`` is the earliest time at which a queued item may start, None where none is queued or it was not asked;
-    ``pace`` is items a second of this run where the whole job's average would mislead; ``submitter_alive`` is None
-    where it cannot be known.
+    ``pace`` is items a second lately, where the whole job's average would mislead; ``submitter_alive`` is None
+    where it cannot be known; ``waited_for``: a job that has not ended comes after it. ``closeup`` is
+    there where one job was looked at from close.
     """
 
     holdings: tuple[Holding, ...] = ()
@@ -99,6 +103,8 @@ class Around(NamedTuple):
     next_due: int | None = None
     pace: float | None = None
     submitter_alive: bool | None = None
+    waited_for: bool = False
+    closeup: Closeup | None = None
 
 
 class Standing(NamedTuple):
@@ -131,6 +137,15 @@ class Standing(NamedTuple):
         # Between the lock and its row a daemon is only starting.
         runner = self.runner
         return self.open and runner.alive and runner.id is not None and self.row.task not in runner.tasks
+
+    @property
+    def timeout_at(self) -> int | None:
+        """By when it has to make progress, in Unix ms; None while its clock stands still: where nothing of it runs."""
+        row = self.row
+        if not self.open or row.paused_at is not None or not row.items_running or row.job_timeout_ms is None:
+            return None
+        since = row.progress_at or row.started_at or row.created_at
+        return max(row.timeout_at or 0, since + row.job_timeout_ms)
 
     @property
     def silence(self) -> int | None:
@@ -186,15 +201,23 @@ class Standing(NamedTuple):
     def operations(self) -> tuple[str, ...]:
         """The verbs that the job takes now; none while it is being submitted or deleted."""
         row = self.row
-        if row.sealed_at is None or row.deleted_at is not None:
-            return ()
         return legal_operations(
-            row.status, failed=row.items_failed, cancelled=row.items_cancelled, requested=row.requested
+            Asked(
+                status=row.status,
+                cancelling=row.cancel_requested_at is not None,
+                failing=row.fail_requested_at is not None,
+                submitting=row.sealed_at is None,
+                deleting=row.deleted_at is not None,
+                paused=row.paused_at is not None,
+                failed=row.items_failed,
+                cancelled=row.items_cancelled,
+                waited_for=self.around.waited_for,
+            )
         )
 
     @property
     def rate(self) -> float | None:
-        """Settled items a second: of this run where it is one of several, else of the whole job.
+        """Settled items a second: lately while it runs, and of its whole life once it has ended.
 
         None for a run of less than a second, unless it is all there will be.
         """
@@ -203,8 +226,7 @@ class Standing(NamedTuple):
             return self.around.pace
         if row.started_at is None or not row.counts.settled or restarted(row, self.runner):
             return None
-        # While it runs the clock goes on without it, so that a job which hangs slows down to the eye.
-        until = self.now if row.status == RUNNING and self.runner.alive else row.progress_at
+        until = clocked_until(row, self.runner, self.now)
         if until is None or until - row.started_at < (SHORTEST_SPAN if self.open else 1):
             return None
         return round(row.counts.settled * 1000 / (until - row.started_at), 3)
@@ -237,6 +259,13 @@ def parsed(text: str | None) -> Any:
         return None if text is None else json.loads(text)
     except (ValueError, RecursionError):
         return text
+
+
+def clocked_until(row: JobRow, runner: Runner, now: int) -> int | None:
+    """Return up to when the pace of a job is taken: while it runs the clock goes on, so that one which hangs slows
+    down to the eye; else up to its last progress.
+    """
+    return now if row.status == RUNNING and runner.alive and row.paused_at is None else row.progress_at
 
 
 def restarted(row: JobRow, runner: Runner) -> bool:

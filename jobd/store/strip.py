@@ -49,7 +49,7 @@ def strip(store: Store, job_id: int, cells: int) -> list[str]:
 
     def work(connection: Connection) -> list[Any]:
         count = total(connection, job_id)
-        ids = _side_by_side(connection, job_id, count) or _spread(connection, job_id, count)
+        ids = side_by_side(connection, job_id, count) or _spread(connection, job_id, count)
         there = connection.execute(_COUNTED, (job_id,)).fetchone()
         read = {name: term for (name, term), any_ in zip(_READ.items(), there, strict=True) if any_}
         if not ids or len(ids) * len(read) > STRIP_ROWS:
@@ -60,7 +60,7 @@ def strip(store: Store, job_id: int, cells: int) -> list[str]:
     return ["queued" if status == "later" else status for (status,) in store.read(work) if status is not None]
 
 
-def _side_by_side(connection: Connection, job_id: int, count: int) -> range | None:
+def side_by_side(connection: Connection, job_id: int, count: int) -> range | None:
     """Return the ids of a job's items where they follow one another, as those of one submission do; else None.
 
     The smallest id would cost a pass over all of them; this takes a hundred looks, and is sure but for a job whose

@@ -17,6 +17,7 @@ from jobd.store.chunks import Chunks, insert, source_of
 from jobd.store.ending import end_jobs
 from jobd.store.removal import remove_job, request_removal, submitter_lives
 from jobd.store.submission import Submission, Submitted
+from jobd.store.transitions import Event
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -29,9 +30,9 @@ __all__ = ["Submission", "Submitted", "submit"]
 # Hot: three statements make a job of one item. Text, and constant, so that the driver finds them prepared.
 _FIND: Final = f"select {', '.join(Known._fields)} from jobs where task=? and key=?"
 _JOB: Final = (
-    "insert into jobs (task, key, params, target, status_updated_at, version, priority, not_before, job_timeout_ms,"
-    " tolerance, submitter, sealed_at, items_total, policy, created_at)"
-    " values (?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "insert into jobs (task, key, params, target, status_updated_at, version, priority, not_before, available_at,"
+    " job_timeout_ms, tolerance, submitter, sealed_at, items_total, policy, created_at)"
+    " values (?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _EVENT: Final = (
     "insert into job_events (job_id, name, from_status, to_status, at, actor)"
@@ -135,11 +136,12 @@ class _New:
         s, now = self._submission, self._now
         sealed_at, total = (now, len(chunks.first)) if chunks.whole else (None, 0)
         row = (
-            s.task, s.key, s.params, s.target, now, s.priority, s.not_before, s.job_timeout_ms,
-            s.tolerance, self._submitter, sealed_at, total, s.policy, now,
+            s.task, s.key, s.params, s.target, now, s.priority, s.not_before, max(0, s.not_before or 0),
+            s.job_timeout_ms, s.tolerance, self._submitter, sealed_at, total, s.policy, now,
         )  # fmt: skip
         job_id = self._store.new_id(connection, _JOB, row)
         connection.execute(_EVENT, (job_id, now, self._actor))
+        self._store.news.happened([Event(job_id, None, "submit", None, QUEUED, now, self._actor)])
         if total == 1:
             # A row of its own is cheaper than a batch of one.
             connection.execute(_ITEM, (job_id, *next(iter(chunks.first.items()))))

@@ -2,24 +2,52 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jobd.errors import Conflict, IllegalTransition, NotFound
-from jobd.states import JOB_ENDS
+from jobd.states import JOB_ENDS, RUNNING
 
 if TYPE_CHECKING:
     from jobd.store.base import Connection
 
+# Of a row of ``jobs``: another job, which has not ended, comes after it.
+WAITED_FOR: Final = (
+    "exists (select 1 from job_dependencies as d join jobs as c on c.id = d.job_id"
+    " where d.after_id = jobs.id and c.completed_at is null and c.deleted_at is null)"
+)
+
 
 class Asked(NamedTuple):
-    """What decides whether a job takes a verb. ``failed`` and ``cancelled`` count its items."""
+    """What decides whether a job takes a verb. ``failed`` and ``cancelled`` count its items.
+
+    ``cancelling`` and ``failing``: it was asked for and is not worked off; ``waited_for``: another job comes after it.
+    """
 
     status: str
-    requested: int
-    submitting: int
-    deleting: int
+    cancelling: bool
+    failing: bool
+    submitting: bool
+    deleting: bool
+    paused: bool
     failed: int
     cancelled: int
+    waited_for: bool
+
+    @property
+    def open(self) -> bool:
+        """Whether it has not ended."""
+        return self.status not in JOB_ENDS
+
+    @property
+    def requested(self) -> bool:
+        """Whether its open items are about to be cancelled, or were when it ended."""
+        return self.cancelling or self.failing
+
+
+_ASKED: Final = (
+    "select status, cancel_requested_at is not null, fail_requested_at is not null, sealed_at is null,"
+    f" deleted_at is not null, paused_at is not null, items_failed, items_cancelled, {WAITED_FOR} from jobs where id=?"
+)
 
 
 def asked(connection: Connection, job_id: int) -> Asked:
@@ -28,31 +56,34 @@ def asked(connection: Connection, job_id: int) -> Asked:
     Raises:
         NotFound: there is no such job.
     """
-    found = connection.execute(
-        "select status, cancel_requested_at is not null or fail_requested_at is not null, sealed_at is null,"
-        " deleted_at is not null, items_failed, items_cancelled from jobs where id=?",
-        (job_id,),
-    ).fetchone()
+    found = connection.execute(_ASKED, (job_id,)).fetchone()
     if found is None:
         raise NotFound(f"there is no job {job_id}")
     return Asked(*found)
 
 
-def operations(status: str, *, failed: int, cancelled: int, requested: bool) -> tuple[str, ...]:
-    """Return the verbs that a job takes now.
-
-    ``failed`` and ``cancelled`` count its items; ``requested`` says that a cancel or a fail is still being worked off.
-    """
-    if status not in JOB_ENDS and requested:
+def operations(job: Asked) -> tuple[str, ...]:
+    """Return the verbs that a job takes now; none while it is being submitted or deleted."""
+    if job.submitting or job.deleting:
         return ()
-    legal = {"cancel": status not in JOB_ENDS, "retry": failed > 0, "resume": failed + cancelled > 0}
+    again = not (job.open and job.requested)
+    legal = {
+        "cancel": job.open and not job.requested,
+        "pause": job.open and not job.requested and not job.paused,
+        "unpause": job.open and not job.requested and job.paused,
+        "retry": again and job.failed > 0,
+        "resume": again and job.failed + job.cancelled > 0,
+        # It has the last word: what is being cancelled may still be failed.
+        "fail": job.open and not job.failing,
+        # Under a running job handlers would go on, for nothing.
+        "delete": job.status != RUNNING and not job.waited_for,
+    }
     return tuple(verb for verb, takes in legal.items() if takes)
 
 
 def refusal(job_id: int, job: Asked, verb: str, why: str = "") -> IllegalTransition:
     """Return the error that says what the job is, and which verbs it takes; ``why`` follows its id."""
-    legal = operations(job.status, failed=job.failed, cancelled=job.cancelled, requested=bool(job.requested))
-    return IllegalTransition(f"job {job_id}{why}", verb, job.status, legal)
+    return IllegalTransition(f"job {job_id}{why}", verb, job.status, operations(job))
 
 
 def refuse_halves(job_id: int, job: Asked) -> None:

@@ -213,11 +213,30 @@ class ResultView(NamedTuple):
     period: str | None
     pruned_at: int | None
 
+    def data(self) -> bytes | None:
+        """Read the large companion that ``ctx.save_data`` left, as the bytes it was given; None where there is none."""
+        return None
+
     def json(self) -> dict[str, Any]:
         return {name: _plain(name, getattr(self, name)) for name in _RESULT_JSON}
 
 
-_RESULT_JSON: Final = ("job_id", "key", "value", "status", "source", "created_at", "has_data")
+_RESULT_JSON: Final = (
+    "job_id", "key", "value", "status", "source", "created_at", "has_data", "item_id", "period", "pruned_at",
+)  # fmt: skip
+
+
+class WatchedView(NamedTuple):
+    """A key on the watchlist; the rest is None until it ends for the first time since it was put there."""
+
+    task: str
+    key: str
+    last_job_id: int | None
+    last_status: str | None
+    last_run_at: int | None
+
+    def json(self) -> dict[str, Any]:
+        return {name: _plain(name, getattr(self, name)) for name in self._fields}
 
 
 class EventView(NamedTuple):

@@ -30,6 +30,7 @@ class Scale(NamedTuple):
     starts: int = 9
     clients: int = 8
     repeats: int = 3
+    raws: int = 400
 
 
 SCALES: Final = {
@@ -45,6 +46,7 @@ SCALES: Final = {
         starts=1,
         clients=2,
         repeats=1,
+        raws=32,
     ),
 }
 
@@ -61,6 +63,7 @@ MODULES: Final = {
     "short": "speed",
     "build": "million",
     "reading": "million",
+    "data": "apart",
     "idle": "processes",
     "show": "processes",
     "restart": "processes",

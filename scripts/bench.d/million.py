@@ -12,7 +12,7 @@ from measure import timed
 
 from jobd import Jobd
 from jobd.store import reads
-from jobd.store.claim import Lane, Turns, claim
+from jobd.store.claim import Turns, claim
 from jobd.store.settle import Outcome, settle
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class _Settling:
 
         def take(connection: Connection) -> list[Outcome]:
             claimed = claim(
-                self._store, connection, self._turns, limit=count, lane=Lane.FRESH, tasks={_TASK}, daemon_id=1,
+                self._store, connection, self._turns, limit=count, tasks={_TASK}, daemon_id=1,
                 now=now, actor="bench",
             )  # fmt: skip
             return [

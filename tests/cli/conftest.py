@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+import functools
+import json
 import sys
 from typing import NamedTuple
 
 import pytest
+from kit.commands import commands
 
 from jobd import cli
 
@@ -60,14 +63,20 @@ class Answer(NamedTuple):
 
 
 @pytest.fixture
-def jobd(capsys, monkeypatch, tmp_path):
+def place(tmp_path):
+    """Where the user stands, and where the database lies."""
+    return tmp_path
+
+
+@pytest.fixture
+def jobd(capsys, monkeypatch, tmp_path, place):
     """Run a command line in this process; no settings of the machine reach it."""
-    monkeypatch.setenv("JOBD_DB", str(tmp_path / "jobs.db"))
+    monkeypatch.setenv("JOBD_DB", str(place / "jobs.db"))
     for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(place)
 
     def run(*arguments):
         # A call is a process of its own: the program that it names is imported anew.
@@ -76,6 +85,25 @@ def jobd(capsys, monkeypatch, tmp_path):
         return Answer(code, *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture
+def ask(jobd):
+    """Run a command line in this process to its end and return its document."""
+
+    def answer(*arguments):
+        answered = jobd(*arguments, "--json")
+        assert answered.code == 0, answered.err
+        return json.loads(answered.out)
+
+    return answer
+
+
+@pytest.fixture
+def start(place):
+    """Start a command line in a process of its own."""
+    with commands() as begin:
+        yield functools.partial(begin, place)
 
 
 @pytest.fixture

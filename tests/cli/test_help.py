@@ -1,7 +1,6 @@
 """Help, and what is said to somebody who mistypes."""
 
 import ast
-import sys
 from pathlib import Path
 
 import click
@@ -117,11 +116,5 @@ def test_no_module_of_the_command_line_passes_300_lines_and_no_function_a_screen
                 assert (node.end_lineno or 0) - node.lineno < 60, f"{path.name}: {node.name}"
 
 
-def test_the_module_is_the_command(jobd):
-    import runpy
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["jobd", "--version"])
-        with pytest.raises(SystemExit) as ended:
-            runpy.run_module("jobd", run_name="__main__")
-    assert ended.value.code == 0
+def test_the_module_is_the_command(start, jobd):
+    assert start("--version").end() == (0, jobd("--version").out, "")

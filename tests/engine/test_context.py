@@ -44,6 +44,7 @@ class Runner:
                 cancelled=lambda: self.cancelled,
                 progress=lambda _, text: self.take(self.said, text),
                 result=lambda _, text: self.take(self.results, text),
+                intent=lambda *_: None,
                 data=lambda *_: None,
             ),
         )
@@ -148,7 +149,7 @@ def test_who_lost_the_item_is_told_and_records_nothing(app, rows, until, taken, 
     with app.daemon():
         job = work.submit([1])
         assert done.wait(SECONDS)
-        until(lambda: "late" in rows.events())
+        until(lambda: "late" in rows.item_events())
         rows.change("delete from jobs where id = ?", job.id)
     assert caught == ["attempt 1 is no longer that of item 1"]
     assert rows.all("select * from results") == []
@@ -191,7 +192,7 @@ def test_only_a_later_return_that_says_something_replaces_it(ended, rows, return
     job = ended(work)
     assert [result.value for result in job.results()] == [kept]
     assert rows.one("select count(*) from results") == 1
-    assert rows.events() == []
+    assert rows.item_events() == []
 
 
 def test_a_later_return_that_is_not_json_leaves_the_saved_one(ended, rows):
@@ -202,7 +203,7 @@ def test_a_later_return_that_is_not_json_leaves_the_saved_one(ended, rows):
     job = ended(work)
     assert job.status == "completed"
     assert [result.value for result in job.results()] == ["saved"]
-    assert rows.events() == ["complete"]
+    assert rows.item_events() == ["complete"]
 
 
 def test_the_last_of_several_saved_results_counts(ended):

@@ -10,9 +10,9 @@ import time
 
 import pytest
 
-from jobd import DaemonRunning, Jobd, StoreBusy, StoreUnusable, clock, process
-from jobd.engine import daemon as engine
-from jobd.engine.lock import Lock, Owner, probe
+from jobd import DaemonRunning, Jobd, StoreUnusable, clock, process
+from jobd.engine.lock import probe
+from jobd.engine.passes import PASSES
 from jobd.store import daemons
 from jobd.store.base import Transient
 
@@ -73,9 +73,9 @@ def test_its_row_says_who_it_is(app, rows, held):
     with app.daemon() as daemon:
         me = process.myself()
         row = rows.one(
-            "select host, boot, pid, process_started_at, tasks, state, stopped_at from daemons where id = ?", daemon.id
+            "select host, boot, pid, process_started_at, tasks, stopped_at from daemons where id = ?", daemon.id
         )
-        assert tuple(row) == (me.host, me.boot, os.getpid(), me.started_at, json.dumps(["held"]), "{}", None)
+        assert tuple(row) == (me.host, me.boot, os.getpid(), me.started_at, json.dumps(["held"]), None)
         started, beat = rows.one("select started_at, heartbeat_at from daemons")
         assert began <= started == beat <= clock.now()
     assert rows.one("select stopped_at from daemons") >= started
@@ -151,7 +151,7 @@ def test_a_start_that_fails_leaves_nothing_behind(app, path, monkeypatch, until)
         raise StoreUnusable("recover: the file is damaged")
 
     bell = app.store.wake
-    monkeypatch.setattr(engine, "bring_in_order", fails)
+    monkeypatch.setitem(PASSES, "recover", PASSES["recover"]._replace(run=fails))
     with pytest.raises(StoreUnusable, match="damaged"), app.daemon():
         pytest.fail("it cannot start")
     until(lambda: not jobd_threads())
@@ -185,7 +185,7 @@ def test_what_waits_for_a_slot_when_it_stops_goes_back_as_if_it_had_never_been_c
     assert claimed > 1
     assert job.refresh().counts.completed == 1
     assert job.counts.queued == 50
-    assert rows.events() == []
+    assert rows.item_events() == []
     left = rows.all(
         "select distinct attempt, daemon_id, started_at, interruptions from job_items where status='queued'"
     )
@@ -265,12 +265,12 @@ def test_a_second_signal_does_not_wait_for_what_runs(app, program, names_of, num
     assert names_of(job) == ["queued"]
 
 
+@pytest.mark.usefixtures("refused_at_once")
 def test_a_stopped_process_keeps_its_lock_and_goes_on_when_it_is_continued(app, program, path, names_of):
     daemon = program(RUNS, "heartbeat=0.02", "recover_every=0.02", "grace=0.05")
     job = app.submit("held", ["runs"])
     daemon.hears("begun")
-    daemon.signal(signal.SIGSTOP)
-    os.waitpid(daemon.pid, os.WUNTRACED)
+    daemon.stop()
     with pytest.raises(DaemonRunning, match=f"pid {daemon.pid}"), Jobd(path).daemon():
         pytest.fail("it lives")
     # Silent for longer than the grace, and not judged by it: it holds the lock.
@@ -301,7 +301,7 @@ def test_the_next_one_goes_on_at_once_after_a_sigkill(app, program, rows):
         assert time.monotonic() - began < 5
     item = job.items()[0]
     assert (item.attempt, item.interruptions) == (2, 1)
-    assert rows.events() == ["recover"]
+    assert rows.item_events() == ["recover"]
     assert [result.value for result in job.results()] == ["again"]
 
 
@@ -319,104 +319,8 @@ def test_an_idle_daemon_uses_no_processor(program):
         with app.daemon():
             app.submit("echo", [1]).wait()
             before = used()
-            threading.Event().wait(2)
+            threading.Event().wait(1)
             say("used", used() - before)
         """
     )
-    assert float(daemon.hears("used")) < 0.01
-
-
-# -- what is asked of it ----------------------------------------------------------------------------------------------
-
-
-def test_recover_asked_from_another_process_is_answered_with_its_report(app, program, rows):
-    daemon = program(RUNS)
-    job = app.submit("held", ["runs"])
-    daemon.hears("begun")
-    # Of a daemon that is gone: nobody runs it, and the live one will say so.
-    rows.change(
-        "insert into job_items (job_id, key, payload, status, attempt, started_at, daemon_id)"
-        " values (?, 'orphan', 'null', 'running', 3, 1, 99)",
-        job.id,
-    )
-    rows.change("update jobs set items_total = 2, items_running = 2")
-    would = app.recover(check_only=True)
-    did = app.recover()
-    assert [(c.key, c.from_status, c.to_status, c.evidence) for c in would.changes] == [
-        ("orphan", "running", "queued", "its daemon is gone")
-    ]
-    assert [(c.key, c.to_status, c.evidence) for c in did.changes] == [("orphan", "queued", "its daemon is gone")]
-    assert (did.check_only, did.counts) == (False, {"queued": 1})
-    assert app.recover().changes == []
-
-
-@pytest.mark.parametrize("jump", [-3_600_000, 3_600_000])
-def test_an_answer_is_that_to_this_request_wherever_the_clock_went(app, monkeypatch, jump):
-    """The clock is put back or forward between two requests: no report of an earlier run passes for the answer."""
-    reports = iter(["first", "second"])
-    real = engine.bring_in_order
-
-    def numbered(*arguments, **how):
-        return real(*arguments, **how).__class__(next(reports, "later"), check_only=False)
-
-    with app.daemon():
-        monkeypatch.setattr(engine, "bring_in_order", numbered)
-        assert engine.ask(app.store, "recover", check_only=False).name == "first"
-        now = clock.now
-        monkeypatch.setattr(engine.clock, "now", lambda: now() + jump)
-        assert engine.ask(app.store, "recover", check_only=False).name == "second"
-
-
-def test_a_request_is_run_once_however_often_it_is_seen(app, monkeypatch):
-    """A second run would find nothing more to do, and the caller be told that nothing was done."""
-    ran, real = [], engine.bring_in_order
-
-    def counted(*arguments, **how):
-        ran.append(threading.current_thread().name)
-        # What rings while it runs: each look at the database finds a request.
-        for _ in range(3):
-            app.store.wake()
-        return real(*arguments, **how)
-
-    marks = threading.Semaphore(0)
-    with app.daemon() as daemon:
-        scheduler = daemon._scheduler
-        scheduler.on_demand("mark", marks.release)
-        monkeypatch.setattr(engine, "bring_in_order", counted)
-        engine.ask(app.store, "recover", check_only=False)
-        scheduler.ask("answer")
-        # What was asked for before the first of them has rung when the second has.
-        for _ in range(2):
-            scheduler.ask("mark")
-            assert marks.acquire(timeout=SECONDS)
-    assert ran == ["jobd-maintenance"]
-
-
-def test_a_run_that_began_before_the_request_does_not_answer_it(store):
-    daemons.begin_pass(store, "recover", now=100)
-    daemons.request(store, "recover", now=100)
-    daemons.end_pass(store, "recover", "early", now=101)
-    assert daemons.answered(store, "recover") is None
-    assert [request.name for request in daemons.requests(store)] == ["recover"]
-    daemons.begin_pass(store, "recover", now=99)
-    assert daemons.answered(store, "recover") is None
-    assert daemons.requests(store) == []
-    daemons.end_pass(store, "recover", "mine", now=99)
-    assert daemons.answered(store, "recover") == "mine"
-
-
-def test_a_daemon_that_does_not_answer_is_not_waited_for_for_ever(app, path, monkeypatch):
-    monkeypatch.setattr(engine, "ANSWER_WITHIN", 0.05)
-    holder = Lock(str(path))
-    holder.acquire(Owner(os.getpid(), "here", 1))
-    with pytest.raises(StoreBusy, match="did not answer"):
-        engine.ask(app.store, "recover", check_only=False)
-    holder.release()
-
-
-def test_a_request_of_an_unknown_name_is_left_alone(app, rows, caplog, until):
-    with app.daemon():
-        daemons.request(app.store, "no_such_pass", now=1)
-        assert engine.ask(app.store, "recover", check_only=False).name == "recover"
-    assert rows.one("select started_at from passes where name = 'no_such_pass'") is None
-    assert "no_such_pass" not in caplog.text
+    assert float(daemon.hears("used")) < 0.005

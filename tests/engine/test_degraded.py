@@ -109,7 +109,7 @@ def test_handlers_go_on_and_what_they_leave_is_kept_and_written(impatient, app, 
         until(lambda: daemon.degraded is None)
     assert sorted(ran, key=str) == sorted(["held", *range(30)], key=str)
     assert rows.one("select max(attempt) from job_items") == 1
-    assert rows.events() == []
+    assert rows.item_events() == []
     assert len(list(job.results())) == 31
     assert troubles() == [
         "degraded: locked; outcomes are kept until the store can be written",
@@ -224,11 +224,11 @@ def test_a_second_signal_does_not_wait_for_the_lock_and_loses_nothing(
 def test_the_row_says_that_it_is_degraded(app, rows):
     with app.daemon() as daemon:
         daemon._dispatcher.degraded = "disk full"
-        daemon._heartbeat()
-        assert json.loads(rows.one("select state from daemons")) == {"degraded": "disk full"}
+        daemon._upkeep.heartbeat()
+        assert json.loads(rows.one("select state from daemons"))["degraded"] == "disk full"
         daemon._dispatcher.degraded = None
-        daemon._heartbeat()
-        assert rows.one("select state from daemons") == "{}"
+        daemon._upkeep.heartbeat()
+        assert "degraded" not in json.loads(rows.one("select state from daemons"))
 
 
 # -- the disk is full -------------------------------------------------------------------------------------------------

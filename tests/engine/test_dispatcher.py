@@ -10,7 +10,7 @@ import types
 
 import pytest
 
-from jobd import Skip, clock
+from jobd import Skip
 from jobd.engine import dispatcher as dispatching
 from jobd.engine.dispatcher import HOLD, Dispatcher
 from jobd.engine.pace import Pace
@@ -186,7 +186,7 @@ def test_outcomes_of_a_turn_that_failed_are_settled_by_the_next(app, at, rows):
     assert failures == [1, 1]
     assert (job.status, job.counts.completed) == ("completed", 50)
     assert rows.one("select count(*) from results") == 50
-    assert rows.events() == []
+    assert rows.item_events() == []
 
 
 # -- claiming ahead ---------------------------------------------------------------------------------------------------
@@ -267,43 +267,55 @@ def test_what_waited_100_ms_for_its_slot_is_given_back_and_runs_later(app, gate,
         job.wait(SECONDS)
     assert sorted(ran) == list(range(40))
     assert rows.all("select attempt, count(*) from job_items group by 1") == [(1, 40)]
-    assert rows.events() == []
+    assert rows.item_events() == []
 
 
-def test_what_is_given_back_can_be_claimed_by_a_task_that_has_a_free_slot(app, gate, paced, until, rows):
-    """The buffer of one task must not keep a job of another from the slot that comes free."""
+def test_the_slot_that_comes_free_goes_to_who_is_next_once_what_waited_was_given_back(app, gate, paced, until, rows):
+    """The buffer of one task must not keep a job of another, of a higher priority, from the slot that comes free."""
+    begun, last = [], threading.Event()
 
     @app.task
     def work(number):
-        if number in (1, 2):
+        begun.append(number)
+        if number == 1:
             gate.pass_through()
+        elif number:
+            assert last.wait(SECONDS)
 
     @app.task
-    def other(_):
-        return 1
+    def other(name):
+        begun.append(name)
 
     paced(0.01)
     work.submit(range(40))
-    with app.daemon(workers=2):
-        until(lambda: count(rows, "completed") == 1)
-        urgent = other.submit([1], priority=5)
+    with app.daemon(workers=2) as daemon:
+        until(lambda: count(rows, "running") > 2)
+        until(lambda: count(rows, "running") == 2)
+        until(lambda: daemon._dispatcher._wake._sleeping)
+        urgent = other.submit(["urgent"], priority=5)
         gate.opened.set()
         urgent.wait(SECONDS)
+        last.set()
+    assert begun[:4] == [0, 1, 2, "urgent"]
 
 
 # -- the gap ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def gaps(monkeypatch, outside):
-    """Count the gaps, and have a rival write in each: it does not wait, so that it fails where the lock is held."""
+def gaps(app, monkeypatch, outside):
+    """Count the gaps, and have a rival write in each: it does not wait, so that it fails where the lock is held.
+
+    Other threads of this process may write then, too: with the mutex, which this thread may take twice, none does.
+    """
     taken = []
 
     def sleep(seconds):
         if seconds == dispatching.GAP:
-            outside.execute("begin immediate")
-            outside.execute("update daemons set version=version")
-            outside.execute("commit")
+            with app.writing().mutex:
+                outside.execute("begin immediate")
+                outside.execute("update daemons set version=version")
+                outside.execute("commit")
             taken.append(seconds)
 
     monkeypatch.setattr(dispatching, "time", types.SimpleNamespace(sleep=sleep))
@@ -506,7 +518,7 @@ def test_what_a_handler_saved_counts_though_it_did_not_end_in_time(app, gate, ro
         assert daemon.join(SECONDS)
     assert statuses(job) == {"saves": "completed", "does not": "queued"}
     assert [result.value for result in job.results()] == ["kept"]
-    assert sorted(rows.events()) == ["complete", "release"]
+    assert sorted(rows.item_events()) == ["complete", "release"]
 
 
 def test_who_ends_while_it_is_being_given_back_has_ended(app, gate, until, rows, monkeypatch):
@@ -531,7 +543,7 @@ def test_who_ends_while_it_is_being_given_back_has_ended(app, gate, until, rows,
         daemon.stop(drain=False)
         assert daemon.join(SECONDS)
     assert job.refresh().status == "completed"
-    assert rows.events() == []
+    assert rows.item_events() == []
 
 
 # -- what was interrupted ---------------------------------------------------------------------------------------------
@@ -589,13 +601,7 @@ def test_after_two_deaths_an_item_runs_alone(app, rows, interrupted, watch):
     assert rows.all("select attempt, count(*) from job_items group by 1") == [(1, 35)]
 
 
-def test_nobody_starts_beside_it_for_60_seconds_and_then_everybody(
-    app, interrupted, monkeypatch, gate, watch, rows, until
-):
-    ahead = [0.0]
-    awake = clock.awake
-    monkeypatch.setattr(clock, "awake", lambda: awake() + ahead[0])
-
+def test_nobody_starts_beside_it_for_60_seconds_and_then_everybody(app, interrupted, jobd_clock, gate, watch, rows):
     @app.task
     def work(name):
         if name == "alone":
@@ -605,12 +611,13 @@ def test_nobody_starts_beside_it_for_60_seconds_and_then_everybody(
     interrupted(alone, 2)
     with app.daemon(workers=4):
         assert gate.entered.wait(SECONDS)
-        for ahead[0] in (0.0, 30.0, 55.0):
+        for seconds in (0, 30, 25):
+            jobd_clock.move(seconds=seconds)
             watch.after_a_ring(app.store)
             watch.after_a_ring(app.store)
             assert count(rows, "running") == 1
             assert count(rows, "completed") == 0
-        ahead[0] = 61.0
+        jobd_clock.move(seconds=6)
         watch.after_a_ring(app.store)
         others.wait(SECONDS)
         assert statuses(alone) == {"alone": "running"}
@@ -647,13 +654,7 @@ def test_the_pool_is_emptied_for_it_and_it_starts_as_soon_as_the_last_has_ended(
     assert order[2] == "alone"
 
 
-def test_where_the_pool_does_not_empty_others_go_on_after_a_minute(
-    app, interrupted, gate, watch, rows, until, monkeypatch
-):
-    ahead = [0.0]
-    awake = clock.awake
-    monkeypatch.setattr(clock, "awake", lambda: awake() + ahead[0])
-
+def test_where_the_pool_does_not_empty_others_go_on_after_a_minute(app, interrupted, gate, watch, rows, jobd_clock):
     @app.task
     def work(name):
         if name == "long":
@@ -669,7 +670,7 @@ def test_where_the_pool_does_not_empty_others_go_on_after_a_minute(
         fresh = work.submit(range(3))
         watch.after_a_ring(app.store)
         assert count(rows, "queued") == 4
-        ahead[0] = 61.0
+        jobd_clock.move(seconds=61)
         watch.after_a_ring(app.store)
         fresh.wait(SECONDS)
         assert statuses(alone) == {"alone": "queued"}

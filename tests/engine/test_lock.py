@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -78,6 +79,7 @@ def test_a_second_claim_is_refused_within_a_second_and_names_the_first(claim, pa
     claim.acquire(ME)
 
 
+@pytest.mark.usefixtures("refused_at_once")
 @pytest.mark.parametrize("how", ["symlink", "relative", "folder"])
 def test_a_second_daemon_is_refused_under_every_name_of_the_file(app, path, program, tmp_path, monkeypatch, how):
     if how == "symlink":
@@ -133,27 +135,34 @@ def test_a_refusal_without_a_readable_name_still_refuses(claim, monkeypatch, lis
     claim.acquire(ME, patience=0)
 
 
-def test_a_sigkill_frees_it_at_once(claim, program):
+def test_a_sigkill_frees_it_at_once(claim, path, program):
     holder = program(HOLDER)
     holder.hears("held")
+    with pytest.raises(DaemonRunning):
+        claim.acquire(ME, patience=0)
     holder.kill()
     claim.acquire(ME, patience=0)
+    assert claim.held
+    assert owner(str(path)) == ME
 
 
 # A handler forks; the child stays when the daemon is killed, and keeps whatever was not closed for it.
 FORKS = """
 import ctypes
 app = Jobd(path)
-fork = {"os.fork": os.fork, "libc": ctypes.PyDLL(None).fork}[sys.argv[2]]
+libc = ctypes.PyDLL(None)
+fork = {"os.fork": os.fork, "libc": libc.fork}[sys.argv[2]]
+# A child that no hook has seen must neither leave the interpreter's lock nor be asked to: the threads that would hand
+# it back are not there.
+sys.setswitchinterval(1_000)
 
 @app.task
 def work(value):
-    child = fork()
-    if child == 0:
+    if fork() == 0:
         # By itself: the hooks of a fork run in the child, some time after its parent has gone on.
-        os.write(1, b"child %d\\n" % os.getpid())
-        os.read(0, 1)
-        os._exit(0)
+        name = b"child %d\\n" % os.getpid()
+        libc.write(1, name, len(name))
+        libc.pause()
     threading.Event().wait()
 
 with app.daemon():
@@ -186,6 +195,7 @@ def test_a_forked_child_that_outlives_its_daemon_leaves_the_lock_free(path, left
         assert daemon.id == 2
 
 
+@pytest.mark.usefixtures("refused_at_once")
 def test_where_a_child_escaped_the_hook_the_refusal_names_the_child_not_the_dead(app, left_behind):
     daemon, child = left_behind("libc")
     with (
@@ -221,15 +231,22 @@ while True:
 """
 
 
-def test_readers_probing_all_the_time_never_keep_a_daemon_from_starting(claim, path, program):
+def test_readers_probing_all_the_time_never_keep_a_daemon_from_starting(claim, program, until, monkeypatch):
     claim.acquire(ME)
     claim.release()
-    probers = [program(PROBES) for _ in range(3)]
-    for prober in probers:
+    for prober in [program(PROBES) for _ in range(3)]:
         prober.hears("probes")
-    for _ in range(50):
+    met, sleep = [], time.sleep
+    monkeypatch.setattr(lock, "time", SimpleNamespace(sleep=lambda seconds: (met.append(seconds), sleep(seconds))))
+
+    def starts():
         claim.acquire(ME)
+        assert claim.held
         claim.release()
+        return len(met) >= 5
+
+    # Until it has met them often enough; each time it has started all the same.
+    until(starts)
 
 
 def test_two_readers_that_probe_at_once_take_each_other_for_no_daemon(claim, path):

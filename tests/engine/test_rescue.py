@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import threading
 from pathlib import Path
 
 import pytest
+from kit import forked
 
 import jobd
 from jobd import Jobd, StoreUnusable
@@ -75,7 +75,7 @@ def test_what_was_kept_is_settled_by_its_attempt_and_the_file_renamed(store, row
     ]
     assert rows.all("select item_id, value from results") == [(1, '"one"')]
     assert rows.all("select text, truncated from item_output") == [("said\n", 1)]
-    assert rows.events() == ["fail", "late"]
+    assert rows.item_events() == ["fail", "late"]
     assert not kept.exists()
     assert [len(lines(file)) for file in renamed(kept)] == [4]
     assert "3 of 4" in caplog.text
@@ -90,7 +90,7 @@ def test_settling_it_twice_changes_nothing(store, rows, running, path, kept):
     rescue.keep(str(path), DAEMON, [outcome(1, "completed", value="1")])
     assert rescue.settle_kept(store, now=NOW + 1, actor="test") == 0
     assert rows.all("select * from job_items") == before
-    assert rows.events() == []
+    assert rows.item_events() == []
     assert len(renamed(kept)) == 2
 
 
@@ -130,25 +130,38 @@ def test_what_is_kept_while_the_file_is_being_settled_is_not_renamed_away_with_i
 ):
     _, outcome = running
     rescue.keep(str(path), DAEMON, [outcome(1, "completed", value="1")])
-    real, done = rescue.settle, threading.Event()
+    real, came = rescue.settle, threading.Event()
+
+    class Door:
+        """The lock of the file, which tells of whoever has to wait."""
+
+        def __init__(self):
+            self._lock = threading.Lock()
+
+        def __enter__(self):
+            if not self._lock.acquire(blocking=False):
+                came.set()
+                self._lock.acquire()
+
+        def __exit__(self, *error):
+            self._lock.release()
 
     def keep_another():
         rescue.keep(str(path), DAEMON, [outcome(2, "completed", value="2")])
-        done.set()
+        came.set()
 
-    threads = []
+    another = threading.Thread(target=keep_another)
 
     def settle(*arguments, **how):
-        threads.append(threading.Thread(target=keep_another))
-        threads[0].start()
-        # Where it does not have to wait it is done by then.
-        done.wait(0.2)
+        another.start()
+        # It waits, or it had not to.
+        assert came.wait(SECONDS)
         return real(*arguments, **how)
 
+    monkeypatch.setattr(rescue, "_file", Door())
     monkeypatch.setattr(rescue, "settle", settle)
     assert rescue.settle_kept(store, now=NOW, actor="test") == 1
-    assert done.wait(SECONDS)
-    threads[0].join()
+    another.join(SECONDS)
     monkeypatch.undo()
     assert rescue.settle_kept(store, now=NOW + 1, actor="test") == 1
 
@@ -332,10 +345,10 @@ def echo(value):
 
 def test_the_command_leaves_with_6_and_one_line(path, tmp_path, app, until):
     (tmp_path / "program.py").write_text(PROGRAM)
-    started = subprocess.Popen(
+    started = forked.Popen(
         [sys.executable, "-m", "jobd", "--db", str(path), "--app", "./program.py:app", "start"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stdout=forked.PIPE,
+        stderr=forked.PIPE,
         text=True,
         cwd=tmp_path,
         env={"PYTHONPATH": str(Path(jobd.__file__).parents[1]), "HOME": str(tmp_path)},

@@ -27,7 +27,7 @@ def attempt(app, store):
 
         def start(connection):
             return claim(
-                store, connection, Turns(), limit=1, lane=Lane.FRESH, tasks=[task.name], daemon_id=1, now=clock.now(),
+                store, connection, Turns(), limit=1, tasks=[task.name], daemon_id=1, now=clock.now(),
                 actor="test",
             )  # fmt: skip
 

@@ -6,18 +6,17 @@ import datetime as dt
 import threading
 
 import pytest
-from freezegun import freeze_time
 
 from jobd.maintenance.scheduler import Scheduler
 
 SECONDS = 20
-NOON = dt.datetime(2026, 10, 25, 12)  # noqa: DTZ001 - the library's own kind of time
+NOON = dt.datetime(2026, 10, 25, 12, tzinfo=dt.UTC)
 
 
 @pytest.fixture
-def clock():
-    with freeze_time(NOON, ignore=["_pytest"]) as frozen:
-        yield frozen
+def clock(jobd_clock):
+    jobd_clock.move_to(NOON)
+    return jobd_clock
 
 
 @pytest.fixture
@@ -47,7 +46,7 @@ def test_each_beat_rings_every_so_many_seconds(clock):
     scheduler.every(5, "heart", lambda: rung.append("heart"))
     scheduler.every(60, "recover", lambda: rung.append("recover"))
     for _ in range(120):
-        clock.tick(1)
+        clock.move(seconds=1)
         scheduler.run_pending()
     assert rung.count("heart") == 24
     assert rung.count("recover") == 2
@@ -71,7 +70,7 @@ def test_a_beat_that_raises_starves_no_other_and_rings_again(clock, caplog):
     scheduler.every(5, "fails", fails)
     scheduler.every(5, "works", lambda: rung.append("works"))
     for _ in range(2):
-        clock.tick(5)
+        clock.move(seconds=5)
         scheduler.run_pending()
     assert rung == ["fails", "works"] * 2
     assert [record.getMessage() for record in caplog.records] == ["the pass fails failed"] * 2
@@ -82,14 +81,14 @@ def test_a_clock_that_goes_back_silences_no_beat(clock, back):
     """An hour of autumn, or a clock that was wrong: the next ring is one period away, not an hour and one."""
     scheduler, rung = Scheduler(), []
     scheduler.every(5, "heart", lambda: rung.append("heart"))
-    clock.tick(5)
+    clock.move(seconds=5)
     scheduler.run_pending()
     clock.move_to(NOON - seconds(back))
     assert scheduler._idle() <= 5
     scheduler.run_pending()
-    clock.tick(5)
+    clock.move(seconds=5)
     scheduler.run_pending()
-    clock.tick(5)
+    clock.move(seconds=5)
     scheduler.run_pending()
     assert len(rung) == 3
 
@@ -98,11 +97,11 @@ def test_a_clock_that_goes_back_silences_no_beat(clock, back):
 def test_a_clock_that_jumps_ahead_rings_once(clock, forward):
     scheduler, rung = Scheduler(), []
     scheduler.every(5, "heart", lambda: rung.append("heart"))
-    clock.tick(forward)
+    clock.move(seconds=forward)
     for _ in range(3):
         scheduler.run_pending()
     assert len(rung) == 1
-    clock.tick(5)
+    clock.move(seconds=5)
     scheduler.run_pending()
     assert len(rung) == 2
 
@@ -112,7 +111,7 @@ def test_less_than_a_second_is_kept_as_it_is(running):
     scheduler.every(0.01, "heart", rung.release)
     running(scheduler)
     for _ in range(10):
-        assert rung.acquire(timeout=1)
+        assert rung.acquire(timeout=SECONDS)
 
 
 def test_what_is_asked_for_rings_at_once(running):
@@ -121,7 +120,7 @@ def test_what_is_asked_for_rings_at_once(running):
     running(scheduler)
     for _ in range(3):
         scheduler.ask("recover")
-        assert rung.acquire(timeout=1)
+        assert rung.acquire(timeout=SECONDS)
 
 
 def test_what_is_asked_for_before_it_runs_rings_when_it_does(running):
@@ -130,7 +129,7 @@ def test_what_is_asked_for_before_it_runs_rings_when_it_does(running):
     scheduler.ask("recover")
     scheduler.ask("recover")
     running(scheduler)
-    assert rung.acquire(timeout=1)
+    assert rung.acquire(timeout=SECONDS)
     assert not rung.acquire(blocking=False)
 
 

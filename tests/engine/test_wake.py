@@ -223,10 +223,18 @@ def test_another_daemons_socket_of_that_name_outlives_our_close(path, socket_pat
 # -- the bell ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_bell_without_a_daemon_is_silent(path, tmp_path):
-    Bell(str(path))()
-    Bell(str(tmp_path / "no folder" / "jobs.db"))()
-    Bell("x" * 4096)()
+def test_a_bell_without_a_daemon_is_silent_and_rings_the_one_that_comes_later(path, tmp_path):
+    bell, lost = Bell(str(path)), Bell(str(tmp_path / "no folder" / "jobs.db"))
+    for silent in (bell, lost, Bell("x" * 4096)):
+        silent()
+    assert list(tmp_path.iterdir()) == []
+    wake = Wake(str(path))
+    wake.prepare()
+    assert wake.sleep(0) is False
+    wake.prepare()
+    bell()
+    assert wake.sleep(SECONDS) is True
+    wake.close()
 
 
 @MAY_FORK

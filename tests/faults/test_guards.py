@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sqlite3
-import subprocess
-import sys
-import textwrap
 import threading
 import types
 
@@ -13,21 +12,17 @@ import pytest
 
 from jobd import Jobd
 from jobd.engine import dispatcher
+from jobd.engine.passes import PASSES, Pass
 from jobd.errors import DaemonRunning
+from jobd.maintenance.report import Report
 from jobd.store.invariants import check
-
-
-@pytest.fixture
-def app(tmp_path):
-    app = Jobd(tmp_path / "jobs.db")
-    yield app
-    app.close()
 
 
 def double(number):
     return 2 * number
 
 
+@pytest.mark.usefixtures("refused_at_once")
 def test_a_second_daemon_on_the_same_file_is_refused_by_name_also_through_another_path(app, tmp_path):
     app.task(double)
     (tmp_path / "link").symlink_to(tmp_path)
@@ -47,14 +42,12 @@ def test_a_second_daemon_on_the_same_file_is_refused_by_name_also_through_anothe
 
 
 FORKING = """
-    import os, signal, sys
-    from jobd import Jobd
-    app = Jobd(sys.argv[1])
+    app = Jobd(path)
 
     @app.task
     def fork(_):
         if os.fork() == 0:
-            print("child", os.getpid(), flush=True)
+            say("child", os.getpid())
             signal.pause()
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -63,24 +56,16 @@ FORKING = """
 """
 
 
-def test_a_forked_child_does_not_hold_the_lock_of_its_killed_daemon(tmp_path):
-    program = [sys.executable, "-c", textwrap.dedent(FORKING), str(tmp_path / "jobs.db")]
-    daemon = subprocess.Popen(program, stdout=subprocess.PIPE, text=True)
+def test_a_forked_child_does_not_hold_the_lock_of_its_killed_daemon(app, program):
+    daemon = program(FORKING)
+    child = int(daemon.hears("child"))
     try:
-        child = int(daemon.stdout.readline().split()[1])
-        assert daemon.wait(60) == -9
-    finally:
-        daemon.kill()
-        daemon.wait()
-        daemon.stdout.close()
-    try:
-        app = Jobd(tmp_path / "jobs.db")
+        assert daemon.leaves() == -signal.SIGKILL
         app.task(lambda _: "completed", name="fork")
         with app.daemon():
             assert app.job("@last").wait(timeout=60).status == "completed"
-        app.close()
     finally:
-        subprocess.run(["kill", "-9", str(child)], check=True)
+        os.kill(child, signal.SIGKILL)
 
 
 def test_the_registry_knows_an_item_until_its_settlement_has_committed(app, monkeypatch):
@@ -99,6 +84,26 @@ def test_the_registry_knows_an_item_until_its_settlement_has_committed(app, monk
     assert seen
     assert all(seen)
     assert daemon._dispatcher.registry == {}
+
+
+def test_what_the_daemon_claims_while_a_pass_runs_is_in_its_hand(app, held, gate, monkeypatch):
+    """Else a pass that takes long reconciles what a handler has saved meanwhile, and its own answer comes too late."""
+    seen, looked = [], threading.Event()
+
+    def look(_, at):
+        if not seen:
+            job = held.submit(["a"])
+            assert gate.entered.wait(30)
+            seen.append(at.holder.has_in_hand(at.holder.daemon_id, job.items()[0].id))
+            looked.set()
+        return Report("reconcile", check_only=False)
+
+    monkeypatch.setitem(PASSES, "reconcile", Pass(look, "reconcile_every"))
+    with app.daemon():
+        # It was never run, and so it is at the start.
+        assert looked.wait(30)
+        gate.opened.set()
+    assert seen == [True]
 
 
 def test_an_outcome_that_cannot_be_written_now_is_kept_and_written_later(app, tmp_path, monkeypatch):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import sqlite3
 
 import pytest
@@ -16,23 +15,6 @@ from jobd.store.invariants import invariants
 from jobd.store.sqlite import SqliteStore
 
 NOW = 1_795_305_600_000
-
-
-@pytest.fixture(scope="module")
-def new_file(tmp_path_factory):
-    path = tmp_path_factory.mktemp("new") / "jobs.db"
-    store = SqliteStore(path)
-    store.open()
-    store.close()
-    return path
-
-
-@pytest.fixture
-def store(tmp_path, new_file):
-    store = SqliteStore(shutil.copy(new_file, tmp_path / "jobs.db"))
-    store.open()
-    yield store
-    store.close()
 
 
 @pytest.fixture

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
-import subprocess
 import sys
 
 import pytest
+from kit import forked
 
 from jobd import process
 from jobd.maintenance import recover as recovering
-from jobd.maintenance.recover import Holder, Report, Rules, recover
-from jobd.store.claim import Lane, Turns, claim
+from jobd.maintenance.evidence import Evidence, Holder, Rules
+from jobd.maintenance.finish import finish
+from jobd.maintenance.recover import recover
+from jobd.maintenance.report import KEPT, Report
+from jobd.store import orphans
+from jobd.store.claim import Turns, claim
 from jobd.store.invariants import check
 from jobd.store.settle import Outcome, settle
 from jobd.store.sqlite import SqliteStore
@@ -59,7 +64,7 @@ class World:
 
         def start(connection):
             return claim(
-                self.store, connection, Turns(), limit=items, lane=Lane.FRESH, tasks=[task], daemon_id=by, now=at,
+                self.store, connection, Turns(), limit=items, tasks=[task], daemon_id=by, now=at,
                 actor="test",
             )  # fmt: skip
 
@@ -96,13 +101,10 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path):
-    store = SqliteStore(tmp_path / "jobs.db")
-    store.open()
+def world(store):
     world = World(store)
     yield world
     assert check(store) == []
-    store.close()
 
 
 def found(report):
@@ -147,8 +149,18 @@ def test_a_stored_failure_decides_as_well_and_is_the_jobs_last_error(world):
     job_id, (item,) = world.run(1)
     world.save(item, status="failed", value='"the cluster said no"')
     assert found(world.recover()) == [(item, "failed", "a result is stored")]
-    assert world.item(item, "status, error, error_type") == ("failed", '"the cluster said no"', None)
-    assert world.one("select status, last_error from jobs where id=?", job_id) == ("failed", '"the cluster said no"')
+    assert world.item(item, "status, error, error_type") == ("failed", "the cluster said no", None)
+    assert world.one("select status, last_error from jobs where id=?", job_id) == ("failed", "the cluster said no")
+
+
+def test_a_stored_result_of_what_the_live_daemon_has_in_hand_is_left_to_its_own_settlement(world):
+    """Its handler goes on: what it returns in the end may replace what it has saved, and has to find it running."""
+    _, (item,) = world.run(1, by=MINE)
+    world.save(item)
+    before = world.everything()
+    assert world.recover(known=[item], now=NOW + 1_000 * GRACE).changes == []
+    assert world.everything() == before
+    assert found(world.recover(known=[item + 1])) == [(item, "completed", "a result is stored")]
 
 
 def test_a_stored_result_decides_under_a_cancel_request_and_while_its_daemon_lives_too(world):
@@ -228,15 +240,16 @@ def test_what_moved_between_the_look_and_the_act_is_left_alone(world, monkeypatc
     _, (item,) = world.run(1)
     world.change("update daemons set heartbeat_at=1")
     connection = world.store.connection()
-    judge = recovering._judge
+    judge = Evidence.judge
 
-    def judged(*arguments, **options):
-        verdicts = judge(*arguments, **options)
-        assert [verdict.silent for verdict in verdicts] == [True]
-        connection.execute(spoil, (now,) if "?1" in spoil else ())
+    def judged(*arguments):
+        verdicts = judge(*arguments)
+        if connection.in_transaction:
+            assert [verdict.silent for verdict in verdicts] == [True]
+            connection.execute(spoil, (now,) if "?1" in spoil else ())
         return verdicts
 
-    monkeypatch.setattr(recovering, "_judge", judged)
+    monkeypatch.setattr(Evidence, "judge", judged)
     report = world.recover(locks=False, now=now)
     assert report.changes == []
     assert world.item(item, "interruptions") == 0
@@ -463,7 +476,7 @@ def submitter(pid, started_at):
 
 def test_the_job_of_a_submitter_that_died_is_removed_whole_and_its_key_is_free(world):
     job_id = world.job(3, key="nightly")
-    child = subprocess.Popen([sys.executable, "-c", "pass"])
+    child = forked.Popen([sys.executable, "-c", "pass"])
     child.wait(20)
     world.change("update jobs set sealed_at=null, submitter=?", submitter(child.pid, NOW))
     (change,) = world.recover(check_only=True).changes
@@ -473,9 +486,13 @@ def test_the_job_of_a_submitter_that_died_is_removed_whole_and_its_key_is_free(w
     assert (change.job_id, change.item_id, change.to_status, change.evidence) == (
         job_id, None, "removed", "its submitter is gone",
     )  # fmt: skip
-    counts = [world.one(f"select count(*) from {table}") for table in ("jobs", "job_items", "job_events")]
-    assert counts == [0, 0, 0]
     assert world.job(1, key="nightly") > job_id
+    assert finish(world.store, now=NOW, actor="test")
+    counts = [
+        world.one(f"select count(*) from {table} where {column}=?", job_id)
+        for table, column in (("jobs", "id"), ("job_items", "job_id"), ("job_events", "job_id"))
+    ]
+    assert counts == [0, 0, 0]
 
 
 def test_the_job_of_a_live_submitter_and_one_of_another_host_are_left_alone(world):
@@ -519,11 +536,20 @@ def test_a_job_that_is_being_submitted_or_deleted_is_not_ended(world, column):
 # -- many -------------------------------------------------------------------------------------------------------------
 
 
+def test_only_what_ends_is_progress_of_its_job_and_not_what_goes_back_to_the_queue(world):
+    queued, _ = world.run(1)
+    completed, (item,) = world.run(1)
+    world.save(item)
+    before = world.one("select progress_at from jobs where id=?", queued)
+    world.recover(now=NOW + MINUTE)
+    assert world.all("select id, progress_at from jobs order by id") == [(queued, before), (completed, NOW + MINUTE)]
+
+
 def test_many_are_recovered_in_batches_of_their_own_transactions_and_each_counts_once(world, monkeypatch):
     """2,001 rows of one daemon: in the last batch one is left, which for that has not died alone."""
     _, items = world.run(2_001)
     batches = []
-    carry_out = recovering._carry_out
+    carry_out = orphans.carry_out
 
     def counted(store, connection, verdicts, **options):
         assert store.in_transaction(connection)
@@ -536,10 +562,11 @@ def test_many_are_recovered_in_batches_of_their_own_transactions_and_each_counts
             outside.close()
         return carry_out(store, connection, verdicts, **options)
 
-    monkeypatch.setattr(recovering, "_carry_out", counted)
+    monkeypatch.setattr(orphans, "carry_out", counted)
     report = world.recover()
     assert batches == [2_000, 1]
-    assert len(report.changes) == len({change.item_id for change in report.changes}) == 2_001
+    assert report.counts == {"queued": 2_001}
+    assert len(report.changes) == len({change.item_id for change in report.changes}) == KEPT
     assert world.all("select interruptions, lone_deaths, count(*) from job_items group by 1, 2") == [(1, 0, 2_001)]
     assert world.one("select items_running, items_total from jobs") == (0, 2_001)
     assert world.item(items[-1]) == "queued"
@@ -549,7 +576,9 @@ def test_check_only_of_many_tells_of_each_once(world):
     world.run(1_500)
     world.run(1_500)
     report = world.recover(check_only=True)
-    assert len({change.item_id for change in report.changes}) == len(report.changes) == 3_000
+    assert report.counts == {"queued": 3_000}
+    assert len({change.item_id for change in report.changes}) == len(report.changes) == KEPT
+    assert (report.total, Report.loads(report.dumps())) == (3_000, report)
 
 
 def test_what_runs_is_found_by_the_index_of_running_items_not_among_all(world):
@@ -560,11 +589,60 @@ def test_what_runs_is_found_by_the_index_of_running_items_not_among_all(world):
     world.recover()
     connection.set_trace_callback(None)
     looks = [text for text in statements if text.startswith("select") and "from job_items" in text]
-    assert len(looks) == 2
+    assert len(looks) == 3
     for text in looks:
         plan = [row[3] for row in connection.execute(f"explain query plan {text}").fetchall()]
         assert any("INDEX job_items_running" in line for line in plan), plan
         assert not [line for line in plan if re.search(r"SCAN (i|job_items|results|r|jobs|j)\b(?! USING)", line)]
+
+
+def test_who_is_told_to_leave_stops_between_two_batches_and_the_next_call_goes_on(world, monkeypatch):
+    monkeypatch.setattr(orphans, "BATCH", 2)
+    monkeypatch.setattr(recovering, "BATCH", 2)
+    world.run(5)
+    left = itertools.chain([True, True], itertools.repeat(False))
+    report = recover(
+        world.store, holder=Holder(MINE), rules=Rules(BOOT), now=NOW, actor="test", go_on=lambda: next(left)
+    )
+    assert len(report.changes) == 4
+    assert world.one("select count(*) from job_items where status='running'") == 1
+    assert len(world.recover().changes) == 1
+    assert world.one("select sum(interruptions), sum(lone_deaths) from job_items") == (5, 1)
+
+
+def test_jobs_that_were_left_open_end_in_batches_too(world, monkeypatch):
+    monkeypatch.setattr(recovering, "BATCH", 2)
+    for _ in range(3):
+        world.job(1)
+    world.change("update job_items set status='skipped', completed_at=1, error='no'")
+    world.change("update jobs set items_skipped=1")
+    asked = itertools.count()
+
+    def go_on():
+        # Until the first batch was written: looks before it ask, too.
+        return next(asked) < 10 and world.one("select count(*) from jobs where completed_at is null") == 3
+
+    report = recover(world.store, holder=Holder(MINE), rules=Rules(BOOT), now=NOW, actor="test", go_on=go_on)
+    assert report.counts == {"completed": 2}
+    assert world.recover().counts == {"completed": 1}
+
+
+def test_of_a_batch_of_which_one_has_moved_the_others_are_carried_out(world):
+    """As on a database where the look takes no lock."""
+    job_id, (first, second) = world.run(2)
+
+    def work(connection):
+        found = orphans.running(connection)
+        connection.execute("update job_items set attempt=2 where id=?", (first,))
+        verdicts = [orphans.Verdict(item, "recover", "queued", GONE) for item in found]
+        return orphans.carry_out(
+            world.store, connection, verdicts, since=NOW - GRACE, holder=MINE, now=NOW, actor="test"
+        )
+
+    assert [verdict.item.id for verdict in world.store.write(work)] == [second]
+    assert [world.item(item, "status, interruptions") for item in (first, second)] == [("running", 0), ("queued", 1)]
+    assert [len(world.events(item)) for item in (first, second)] == [0, 1]
+    assert world.one("select items_running from jobs where id=?", job_id) == 1
 
 
 def test_a_batch_that_does_not_commit_is_as_if_it_had_not_been(world, monkeypatch):
@@ -574,7 +652,7 @@ def test_a_batch_that_does_not_commit_is_as_if_it_had_not_been(world, monkeypatc
     def cut(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(recovering, "end_jobs", cut)
+    monkeypatch.setattr(orphans, "end_jobs", cut)
     with pytest.raises(KeyboardInterrupt):
         world.recover()
     assert world.everything() == before

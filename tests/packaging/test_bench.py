@@ -54,6 +54,12 @@ def test_a_line_brings_those_that_its_ratios_need(bench):
     }  # fmt: skip
 
 
-def test_an_unknown_line_and_a_partial_result_are_refused():
-    assert "no line begins with" in run("--only", "nothing-like-it").stderr
-    assert "--write is for all lines" in run("--quick", "--write").stderr
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [(["--only", "nothing-like-it"], "no line begins with"), (["--quick", "--write"], "--write is for all lines")],
+)
+def test_an_unknown_line_and_a_partial_result_are_refused(bench, capsys, words, says):
+    with pytest.raises(SystemExit) as left:
+        bench("run").options(words)
+    assert left.value.code == 2
+    assert says in capsys.readouterr().err

@@ -1,12 +1,11 @@
 """The arrows of the house, held by import-linter; and the proof that it would notice."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parents[2]
 LINT = "from importlinter.cli import lint_imports_command; lint_imports_command()"
@@ -28,21 +27,23 @@ def test_every_import_follows_the_arrows():
     assert answer.returncode == 0, answer.stdout + answer.stderr
 
 
-@pytest.mark.parametrize(
-    ("module", "statement"),
-    [
-        ("errors.py", "import jobd.states"),
-        ("states.py", "import jobd.store"),
-        ("store/base.py", "import jobd.engine"),
-        ("store/base.py", "import jobd.clock"),
-        ("app.py", "import jobd.cli"),
-    ],
-)
-def test_an_import_against_the_arrows_is_refused(tmp_path, module, statement):
+# Up the arrows, one at a time: none of them makes a detour of another.
+AGAINST = {
+    ("jobd.errors", "jobd.states"),
+    ("jobd.states", "jobd.store"),
+    ("jobd.store.base", "jobd.engine"),
+    ("jobd.store.base", "jobd.clock"),
+    ("jobd.app", "jobd.cli"),
+}
+
+
+def test_each_import_against_the_arrows_is_refused_by_name(tmp_path):
     shutil.copytree(ROOT / "jobd", tmp_path / "jobd", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    with (tmp_path / "jobd" / module).open("a") as source:
-        source.write(f"\n{statement}\n")
+    for module, imported in AGAINST:
+        with (tmp_path / module.replace(".", "/")).with_suffix(".py").open("a") as source:
+            source.write(f"\nimport {imported}\n")
     answer = lint(tmp_path)
     assert answer.returncode == 1, answer.stdout + answer.stderr
-    assert "BROKEN" in answer.stdout
+    assert "2 broken" in answer.stdout
+    assert set(re.findall(r"(jobd[\w.]*) -> (jobd[\w.]*) \(l\.", answer.stdout)) >= AGAINST

@@ -1,5 +1,6 @@
 """What is built is what is needed, and it runs from there."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -8,23 +9,24 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from hatchling import build as backend
+
+from jobd import Jobd
 
 ROOT = Path(__file__).parents[2]
 
 
 def build(source, folder, *targets):
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-d", str(folder), *targets],
-        cwd=source,
-        check=True,
-        capture_output=True,
-    )
+    """Build as pip does, by the backend's own functions, in the folder of the source."""
+    with contextlib.chdir(source):
+        for target in targets:
+            target(str(folder))
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     folder = tmp_path_factory.mktemp("built")
-    build(ROOT, folder, "-t", "sdist", "-t", "wheel")
+    build(ROOT, folder, backend.build_sdist, backend.build_wheel)
     return folder
 
 
@@ -45,9 +47,10 @@ def test_the_wheel_holds_every_module_the_marker_of_types_and_nothing_else(wheel
     assert all(name.startswith("jobd/") for name in packed)
 
 
-def test_the_wheel_brings_the_command_and_the_licence(wheel):
+def test_the_wheel_brings_the_command_the_plugin_and_the_licence(wheel):
     meta = {Path(name).name: wheel.read(name).decode() for name in wheel.namelist() if ".dist-info/" in name}
     assert "jobd = jobd.cli:main" in meta["entry_points.txt"]
+    assert "[pytest11]\njobd.testing = jobd.testing" in meta["entry_points.txt"]
     assert meta["LICENSE"] == (ROOT / "LICENSE").read_text()
     assert "Requires-Python: >=3.11" in meta["METADATA"]
 
@@ -56,7 +59,7 @@ def test_a_wheel_built_from_the_sdist_is_the_same(built, wheel, tmp_path):
     with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
         # The first releases of 3.11 have no filters yet; later ones warn where none is given.
         archive.extractall(tmp_path, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
-    build(next(tmp_path.iterdir()), tmp_path / "again", "-t", "wheel")
+    build(next(tmp_path.iterdir()), tmp_path / "again", backend.build_wheel)
     with zipfile.ZipFile(next((tmp_path / "again").glob("*.whl"))) as again:
         assert sorted(again.namelist()) == sorted(wheel.namelist())
         assert {name: again.getinfo(name).CRC for name in again.namelist()} == {
@@ -69,9 +72,10 @@ def test_an_installed_jobd_finds_its_schema_and_runs_away_from_the_checkout(whee
     away = tmp_path / "away"
     away.mkdir()
     (away / "a.txt").write_text("one\ntwo\n")
-    command = [sys.executable, "-m", "jobd", "--db", "jobs.db"]
-    where = {"cwd": away, "env": {**os.environ, "PYTHONPATH": str(tmp_path / "site")}, "capture_output": True}
-    ran = subprocess.run([*command, "run", "jobd.demo:checksum", "a.txt"], check=False, text=True, **where)
+    ran = subprocess.run(
+        [sys.executable, "-m", "jobd", "--db", "jobs.db", "run", "jobd.demo:checksum", "a.txt"],
+        cwd=away, env={**os.environ, "PYTHONPATH": str(tmp_path / "site")}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
-    shown = subprocess.run([*command, "results", "1", "--json"], check=True, text=True, **where)
-    assert '"lines": 2' in shown.stdout or '"lines":2' in shown.stdout
+    with contextlib.closing(Jobd(away / "jobs.db")) as app:
+        assert [result.value["lines"] for result in app.job(1).results()] == [2]

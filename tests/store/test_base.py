@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-import subprocess
 import sys
 import textwrap
 import threading
 
 import pytest
+from kit import forked
 
 from jobd.errors import JobdError
 from jobd.store import base, sqlite
@@ -239,12 +239,15 @@ def test_a_read_sees_one_snapshot_and_leaves_no_transaction_behind(store, tmp_pa
 
 
 def test_threads_of_one_process_write_in_turn_and_none_is_refused(store, rows, impatient):
-    def write():
+    barrier = threading.Barrier(4)
+
+    def write(name):
+        barrier.wait(20)
         for number in range(50):
-            store.write(add(f"{threading.get_ident()} {number}"))
+            store.write(add(f"{name} {number}"))
         store.close()
 
-    threads = [threading.Thread(target=write) for _ in range(4)]
+    threads = [threading.Thread(target=write, args=(name,)) for name in "abcd"]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -279,7 +282,7 @@ FULL = """
 
 
 def test_a_full_disk_is_transient_and_the_store_goes_on_when_there_is_room(tmp_path):
-    child = subprocess.run(
+    child = forked.run(
         [sys.executable, "-c", textwrap.dedent(FULL), str(tmp_path / "jobs.db")],
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip

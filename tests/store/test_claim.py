@@ -8,9 +8,11 @@ import threading
 
 import pytest
 
-from jobd.store import claim as claiming
-from jobd.store.claim import Lane, Turns, any_interrupted, claim, next_due, queued_alone, tasks_due
+from jobd.store import ready
+from jobd.store.claim import Lane, Turns, claim, claim_interrupted
+from jobd.store.interrupted import interrupted
 from jobd.store.invariants import check
+from jobd.store.ready import tasks_due
 from jobd.store.sqlite import SqliteStore
 
 NOW = 1_795_305_600_000
@@ -27,13 +29,21 @@ class World:
         return self.rows.job(["queued"] * items, **columns)
 
     def claim(self, limit=1_000, lane=Lane.FRESH, tasks=("work",), now=NOW):
+        options = {"limit": limit, "daemon_id": DAEMON, "now": now, "actor": "test"}
+
         def work(connection):
-            return claim(
-                self.store, connection, self.turns, limit=limit, lane=lane, tasks=tasks, daemon_id=DAEMON, now=now,
-                actor="test",
-            )  # fmt: skip
+            if lane is Lane.FRESH:
+                return claim(self.store, connection, self.turns, tasks=tasks, **options)
+            found = interrupted(self.store, connection, tasks, after=0, now=now)
+            jobs = found.careful if lane is Lane.CAREFUL else found.alone
+            return claim_interrupted(self.store, connection, self.turns, jobs, lane=lane, **options)
 
         return self.store.write(work)
+
+    def interrupted(self, now=NOW):
+        """Look for what was interrupted; return how many jobs have some, and the ids of those in either lane."""
+        found = self.store.read(lambda c: interrupted(self.store, c, ["work"], after=0, now=now))
+        return found.jobs, [job.id for job in found.careful], [job.id for job in found.alone]
 
     def jobs(self, *arguments, **options):
         """Claim, and return the job of each item in the order in which they would run."""
@@ -60,7 +70,7 @@ def test_a_claimed_item_runs_as_its_next_attempt_of_this_daemon(world):
     job_id = world.job(params='{"a":1}')
     (item,) = world.claim()
     (item_id,) = world.rows.ids(job_id)
-    assert item == (item_id, job_id, "key-00000", "null", 1, "work", '{"a":1}', NOW, Lane.FRESH, NOW)
+    assert item == (item_id, job_id, "key-00000", "null", 1, "work", '{"a":1}', NOW, Lane.FRESH, NOW, False)
     columns = "status, attempt, daemon_id, started_at, completed_at, available_at"
     row = world.rows.one(f"select {columns} from job_items where id=?", item_id)
     assert row == ("running", 1, DAEMON, NOW, None, 0)
@@ -205,7 +215,7 @@ def test_it_is_not_claimed_and_hides_nothing(world, columns, lane):
         world.spoil(job_id, {Lane.FRESH: 0, Lane.CAREFUL: 1, Lane.ALONE: 2}[lane])
     assert world.jobs(10, lane) == [free]
     assert world.rows.items(held) == ["queued"] * 3
-    assert queued_alone(world.store, world.store.connection(), ["work"], NOW) is False
+    assert world.interrupted()[1:] == ([], [])
 
 
 @pytest.mark.parametrize("status", ["running", "waiting", "completed", "failed", "skipped", "cancelled"])
@@ -225,13 +235,13 @@ def test_only_known_tasks_are_claimed_each_by_its_name(world):
 def test_it_is_known_which_tasks_have_something_to_claim(world, plans):
     for task, columns in (("a", {}), ("a", {}), ("b", {"priority": -9}), ("c", {"paused_at": NOW}), ("unknown", {})):
         world.job(1, task=task, **columns)
-    world.job(1, task="d", not_before=NOW + 1)
+    world.job(1, task="d", not_before=NOW + 1, available_at=NOW + 1)
     connection = world.store.connection()
     tasks = ["a", "b", "c", "d", "e"]
     assert tasks_due(world.store, connection, tasks, NOW) == {"a", "b"}
     assert tasks_due(world.store, connection, tasks, NOW + 1) == {"a", "b", "d"}
     (plan,) = plans(lambda: tasks_due(world.store, connection, tasks, NOW)).values()
-    assert "USING INDEX jobs_claimable" in plan
+    assert plan.count("SEARCH jobs USING INDEX jobs_claimable (task=? AND available_at") == 2
     assert "ORDER BY" not in plan
 
 
@@ -252,21 +262,6 @@ def test_a_job_is_claimed_from_its_time_on_and_not_before(world):
     job_id = world.job(1, not_before=NOW)
     assert world.claim(now=NOW - 1) == []
     assert world.jobs(now=NOW) == [job_id]
-
-
-def test_the_next_due_time_is_the_earliest_that_lies_ahead(world):
-    connection = world.store.connection()
-    assert next_due(connection, NOW) is None
-    job_id = world.job(3)
-    assert next_due(connection, NOW) is None
-    first, second, third = world.rows.ids(job_id)
-    for item_id, available_at in ((first, NOW + 30), (second, NOW + 20), (third, NOW)):
-        world.rows.change("update job_items set available_at=? where id=?", available_at, item_id)
-    assert next_due(connection, NOW) == NOW + 20
-    world.job(1, not_before=NOW + 10)
-    assert next_due(connection, NOW) == NOW + 10
-    assert next_due(connection, NOW + 10) == NOW + 20
-    assert next_due(connection, NOW + 30) is None
 
 
 # -- what was interrupted ---------------------------------------------------------------------------------------------
@@ -290,27 +285,57 @@ def test_an_item_that_must_run_alone_is_found_behind_any_number_of_jobs(world):
         world.job(3)
     job_id = world.job(3)
     world.spoil(job_id, 2, only=1)
-    assert queued_alone(world.store, world.store.connection(), ["work"], NOW) is True
+    assert world.interrupted() == (1, [], [job_id])
     assert [item.item_id for item in world.claim(1, Lane.ALONE)] == [world.rows.ids(job_id)[1]]
-    assert queued_alone(world.store, world.store.connection(), ["work"], NOW) is False
+    assert world.interrupted() == (0, [], [])
 
 
-def test_who_must_run_alone_is_told_only_when_due(world):
-    job_id = world.job(1)
-    world.spoil(job_id, 2)
+def test_what_was_interrupted_is_claimed_only_when_due(world):
+    alone, careful = world.job(1), world.job(1)
+    world.spoil(alone, 2)
+    world.spoil(careful, 1)
     world.rows.change("update job_items set available_at=?", NOW + 1)
-    assert queued_alone(world.store, world.store.connection(), ["work"], NOW) is False
-    assert world.claim(1, Lane.ALONE) == []
-    assert queued_alone(world.store, world.store.connection(), ["work"], NOW + 1) is True
+    assert world.interrupted() == (2, [], [])
+    assert world.claim(1, Lane.ALONE) == world.claim(1, Lane.CAREFUL) == []
+    assert world.interrupted(now=NOW + 1) == (2, [careful], [alone])
 
 
-def test_whether_anything_interrupted_is_queued_is_known(world):
-    job_id = world.job(2)
-    assert any_interrupted(world.store.connection()) is False
-    world.spoil(job_id, 1, only=1)
-    assert any_interrupted(world.store.connection()) is True
-    world.claim(lane=Lane.CAREFUL)
-    assert any_interrupted(world.store.connection()) is False
+def test_a_job_may_have_items_in_every_lane(world):
+    job_id = world.job(3)
+    for number in range(3):
+        world.spoil(job_id, number, only=number)
+    assert world.interrupted() == (1, [job_id], [job_id])
+    assert len(world.claim()) == 1
+
+
+def test_of_interrupted_items_too_those_of_a_higher_priority_come_first_and_shares_are_equal(world):
+    low, first, second = world.job(2), world.job(4, priority=1), world.job(1, priority=1)
+    for job_id in (low, first, second):
+        world.spoil(job_id, 1)
+    assert world.jobs(2, Lane.CAREFUL) == [first, second]
+    assert world.jobs(9, Lane.CAREFUL) == [first, first, first, low, low]
+
+
+def test_jobs_of_interrupted_items_take_turns(world):
+    jobs = [world.job(3) for _ in range(3)]
+    for job_id in jobs:
+        world.spoil(job_id, 1)
+    assert [job for _ in range(6) for job in world.jobs(1, Lane.CAREFUL)] == jobs * 2
+
+
+def test_a_look_goes_on_behind_the_last_and_says_where_it_stopped(world, monkeypatch):
+    monkeypatch.setattr("jobd.store.interrupted.JOBS", 2)
+    jobs = [world.job(2) for _ in range(5)]
+    for job_id in jobs:
+        world.spoil(job_id, 1)
+    looks, after = [], 0
+    while True:
+        found = world.store.read(lambda c, after=after: interrupted(world.store, c, ["work"], after=after, now=NOW))
+        looks.append([job.id for job in found.careful])
+        after = found.last
+        if not after:
+            break
+    assert looks == [jobs[:2], jobs[2:4], jobs[4:]]
 
 
 # -- two who claim at once --------------------------------------------------------------------------------------------
@@ -346,10 +371,8 @@ def test_a_claim_that_does_not_commit_leaves_everything_queued(world):
     job_id = world.job(3)
 
     def work(connection):
-        claim(
-            world.store, connection, world.turns, limit=3, lane=Lane.FRESH, tasks=["work"], daemon_id=1, now=NOW,
-            actor="test",
-        )  # fmt: skip
+        options = {"limit": 3, "tasks": ["work"], "daemon_id": 1, "now": NOW, "actor": "test"}
+        claim(world.store, connection, world.turns, **options)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -409,24 +432,14 @@ def test_an_interrupted_item_is_found_without_passing_over_the_fresh_ones(world,
     for _ in range(2):
         job_id = world.job(5)
         world.spoil(job_id, 1 if lane is Lane.CAREFUL else 2, only=3)
-    connection = world.store.connection()
-    found = plans(
-        lambda: (queued_alone(world.store, connection, ["work"], NOW), world.claim(1, lane), world.claim(5, lane))
-    )
+    found = plans(lambda: (world.claim(1, lane), world.claim(5, lane)))
     assert {text: plan for text, plan in found.items() if SCAN.search(plan)} == {}
     items = [plan for text, plan in found.items() if "i.interruptions >" in text]
     assert len(items) > 2
     assert all("job_items_interrupted" in plan and "job_items_queued" not in plan for plan in items)
 
 
-def test_the_next_due_time_is_read_from_the_ends_of_two_indexes(world, plans):
-    found = plans(lambda: next_due(world.store.connection(), NOW))
-    assert [re.findall(r"USING (?:COVERING )?INDEX (\w+)", plan) for plan in found.values()] == [
-        ["job_items_later"], ["jobs_not_before"],
-    ]  # fmt: skip
-
-
 def test_every_term_of_the_index_of_claimable_jobs_is_one_that_a_claim_asks_for(world):
     text = world.rows.one("select sql from sqlite_master where name='jobs_claimable'")
     terms = " ".join(text.split("where")[1].split()).split(" and ")
-    assert set(terms) <= set(claiming._CLAIMABLE.split(" and "))
+    assert set(terms) <= set(ready.CLAIMABLE.split(" and "))

@@ -8,7 +8,7 @@ import pytest
 
 from jobd.errors import NotFound, UsageError
 from jobd.states import ITEM_STATUSES
-from jobd.store import details, reads, results
+from jobd.store import details, figures, reads, results
 from jobd.store.transitions import Event, record
 
 NOW = 1_795_305_600_000
@@ -282,3 +282,55 @@ def test_attempts_count_the_items_that_needed_more_than_one(store, rows):
     for item_id, attempt in zip(rows.ids(job_id), (1, 3, 2, 3, 1), strict=True):
         rows.change("update job_items set attempt=? where id=?", attempt, item_id)
     assert reads.attempts(store, job_id) == {2: 1, 3: 2}
+
+
+# -- no long snapshot -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def emptied(store, monkeypatch):
+    """Write and empty the log between any two snapshots; a reader that kept one over the whole would be in its way."""
+    answers, read = [], store.read
+
+    def between(work):
+        answer = read(work)
+        store.write(lambda connection: connection.execute("update jobs set priority = priority + 1"))
+        answers.append(store.checkpoint(50)[0])
+        return answer
+
+    monkeypatch.setattr(store, "read", between)
+    return answers
+
+
+def test_errors_of_many_items_are_grouped_page_by_page(store, rows, monkeypatch, emptied):
+    monkeypatch.setattr(details, "FAILED_PAGE", 4)
+    job_id = rows.job(["failed"] * 10, status="failed")
+    rows.change("update job_items set error = 'e' || (id % 3), completed_at = ? + id", NOW)
+    emptied.clear()
+    found = reads.errors(store, job_id, keys=2)
+    assert [(group.error, group.count) for group in found] == [("e1", 4), ("e2", 3), ("e0", 3)]
+    assert found[0].keys == ("key-00000", "key-00003")
+    assert (found[0].first_at, found[0].last_at) == (NOW + 1, NOW + 10)
+    assert len(emptied) >= 3
+    assert set(emptied) == {0}
+
+
+def test_attempts_of_many_items_are_counted_page_by_page(store, rows, monkeypatch, emptied):
+    monkeypatch.setattr(figures, "_PAGE", 3)
+    job_id = rows.job(["completed"] * 10, status="completed")
+    rows.change("update job_items set attempt = 1 + id % 3")
+    emptied.clear()
+    assert reads.attempts(store, job_id) == {2: 4, 3: 3}
+    assert len(emptied) >= 4
+    assert set(emptied) == {0}
+
+
+@pytest.mark.parametrize("size", [10, 40])
+def test_durations_of_many_items_are_those_of_the_newest(store, rows, monkeypatch, size):
+    """Ten of them took a second and more; whatever came before them is not looked at."""
+    monkeypatch.setattr(figures, "SAMPLE", 10)
+    job_id = rows.job(["completed"] * size + ["running"] + ["queued"] * 5, status="running")
+    rows.change("update job_items set completed_at = started_at + 1000 + id where status = 'completed'")
+    first = max(1, size - 9)
+    rows.change("update job_items set completed_at = started_at where id < ?", first)
+    assert reads.durations(store, job_id) == (1_000 + first + 5, 1_000 + first + 9)

@@ -158,3 +158,66 @@ def test_of_many_jobs_those_that_have_nothing_open_end_at_once(shared):
 )
 def test_a_tolerance_is_a_count_or_a_share_of_all_items(tolerance, failed, total, expected):
     assert exceeds(tolerance, failed, total) is expected
+
+
+# -- failures that were none ------------------------------------------------------------------------------------------
+
+
+def test_a_job_does_not_fail_by_an_item_whose_result_is_stored(store, rows):
+    """Its item failed before it, as somebody thought; the last item that ends has the job looked at whole."""
+    job_id = rows.job(["failed", "completed"], status="running", last_error="ValueError: no")
+    for item in rows.ids(job_id):
+        rows.result(item)
+    (ended,) = store.write(lambda connection: end_jobs(store, connection, [job_id], now=LATER, actor="test"))
+    assert (ended.status, ended.message) == ("completed", None)
+    assert rows.items(job_id) == ["completed", "completed"]
+    assert rows.one("select last_error from jobs") is None
+    events = "select item_id is null, name, from_status, to_status from job_events where id > 1 order by id"
+    assert rows.all(events) == [(0, "reconcile", "failed", "completed"), (1, "complete", "running", "completed")]
+    rows.assert_sound(job_id)
+
+
+def test_one_that_failed_in_truth_fails_its_job_beside_one_that_did_not(store, rows):
+    job_id = rows.job(["failed", "failed"], status="running", last_error="ValueError: no")
+    rows.result(rows.ids(job_id)[0])
+    (ended,) = store.write(lambda connection: end_jobs(store, connection, [job_id], now=LATER, actor="test"))
+    assert (ended.status, ended.message) == ("failed", "1 of 2 items failed")
+    assert rows.items(job_id) == ["completed", "failed"]
+    rows.assert_sound(job_id)
+
+
+def test_a_failed_result_and_that_of_another_attempt_change_nothing(store, rows):
+    job_id = rows.job(["failed", "failed"], status="running")
+    first, second = rows.ids(job_id)
+    rows.result(first, "failed", '"no"')
+    rows.result(second, attempt=7)
+    (ended,) = store.write(lambda connection: end_jobs(store, connection, [job_id], now=LATER, actor="test"))
+    assert ended.message == "2 of 2 items failed"
+    assert rows.item_events() == []
+
+
+def test_how_a_job_would_end_is_said_with_its_results_and_nothing_is_written(store, rows):
+    job_id = rows.job(["failed"], status="running")
+    rows.result(rows.ids(job_id)[0])
+
+    def look(connection):
+        return end_jobs(store, connection, [job_id], now=LATER, actor="test", check_only=True)
+
+    (would,) = store.read(look)
+    assert would.status == "completed"
+    assert rows.items(job_id) == ["failed"]
+
+
+@pytest.mark.parametrize("status", ["completed", "failed"])
+def test_the_look_at_a_jobs_end_costs_the_same_however_many_items_it_has(store, rows, status):
+    steps = []
+    counts = []
+    for number in (4_000, 40_000):
+        job_id = rows.job([status] * number, status="running")
+        steps.clear()
+        store.connection().set_progress_handler(lambda: steps.append(1), 100)
+        store.write(lambda connection, job_id=job_id: end_jobs(store, connection, [job_id], now=LATER, actor="test"))
+        store.connection().set_progress_handler(None, 0)
+        counts.append(len(steps) * 100)
+    assert counts[1] <= counts[0] + 1_000
+    assert counts[1] < (3_000 if status == "completed" else 50_000)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import shutil
 
 import pytest
 
 from jobd.items import normalise
 from jobd.process import Process
-from jobd.store.claim import Lane, Turns, claim
+from jobd.store.claim import Turns, claim
 from jobd.store.daemons import register
 from jobd.store.invariants import LIMIT, check, invariants
+from jobd.store.retry import retry
 from jobd.store.settle import Outcome, settle
 from jobd.store.sqlite import SqliteStore
-from jobd.store.steer import request_cancel, retry, work_off
+from jobd.store.steer import request_cancel, work_off
 from jobd.store.submit import Submission, submit
 
 NOW = 1_795_305_600_000
@@ -30,9 +30,7 @@ def send(store, task, keys):
 def run(store, task, daemon, count):
     """Claim ``count`` items of a task and settle those that KINDS names."""
     claimed = store.write(
-        lambda c: claim(
-            store, c, Turns(), limit=count, lane=Lane.FRESH, tasks=[task], daemon_id=daemon, now=NOW, actor="daemon 1"
-        )
+        lambda c: claim(store, c, Turns(), limit=count, tasks=[task], daemon_id=daemon, now=NOW, actor="daemon 1")
     )
     assert len(claimed) == count
     outcomes = [outcome(item) for item in claimed if item.key in KINDS]
@@ -60,7 +58,7 @@ def outcome(item):
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory):
+def new_file(tmp_path_factory):
     """A file that the product wrote: a job under way, one that ended and was retried, a queued and a cancelled one."""
     path = tmp_path_factory.mktemp("written") / "jobs.db"
     store = SqliteStore(path)
@@ -76,14 +74,6 @@ def written(tmp_path_factory):
     work_off(store, 4, now=NOW, actor="test")
     store.close()
     return path
-
-
-@pytest.fixture
-def store(tmp_path, written):
-    store = SqliteStore(shutil.copy(written, tmp_path / "jobs.db"))
-    store.open()
-    yield store
-    store.close()
 
 
 COUNT_IT = "update jobs set items_total = items_total + 1, items_running = {} where id={}"
@@ -144,6 +134,7 @@ BROKEN = {
         "update job_events set to_status = 'completed' where item_id is not null and name='fail' and job_id=1",
         "update job_events set from_status = null where item_id is not null and name='fail' and job_id=1",
     ],
+    "held_back": [f"update jobs set available_at = 5 where id={QUEUED_JOB}"],
     "keys": [
         "update job_items set key = 'a' || char(0) where id=1",
         "update job_items set key = replace(hex(zeroblob(2000)), '0', 'é') where id=1",

@@ -8,7 +8,7 @@ import pytest
 
 from jobd.errors import JobdError
 from jobd.store.base import Transient
-from jobd.store.claim import Lane, Turns, claim
+from jobd.store.claim import Turns, claim
 from jobd.store.invariants import check
 from jobd.store.settle import Outcome, settle
 from jobd.store.steer import request_cancel
@@ -36,7 +36,7 @@ class World:
     def claim(self, limit=10_000):
         def work(connection):
             return claim(
-                self.store, connection, Turns(), limit=limit, lane=Lane.FRESH, tasks=["work"], daemon_id=1, now=NOW,
+                self.store, connection, Turns(), limit=limit, tasks=["work"], daemon_id=1, now=NOW,
                 actor="test",
             )  # fmt: skip
 

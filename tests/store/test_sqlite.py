@@ -7,13 +7,13 @@ import os
 import shutil
 import sqlite3
 import stat
-import subprocess
 import sys
 import textwrap
 import threading
 
 import psutil
 import pytest
+from kit import forked
 
 from jobd.errors import NotFound, StoreUnusable
 from jobd.store.base import Permanent, Transient
@@ -34,7 +34,7 @@ def names(store):
 
 def in_child(body, *arguments):
     """Run a program in a process of its own and return its lines."""
-    child = subprocess.run(
+    child = forked.run(
         [sys.executable, "-c", textwrap.dedent(body), *map(str, arguments)],
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip

@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 
 from jobd.errors import Conflict, IllegalTransition, NotFound
+from jobd.store import retry as again
 from jobd.store import steer
-from jobd.store.steer import open_requests, request_cancel, resume, retry, work_off
+from jobd.store.ending import end_jobs
+from jobd.store.retry import resume, retry
+from jobd.store.steer import open_requests, request_cancel, request_fail, work_off
 from jobd.store.transitions import Answer
 
 NOW = 1_795_305_600_000
@@ -21,6 +24,7 @@ class Killed(BaseException):
 def small_batches(monkeypatch):
     """Batches of three, so that ten items are four of them."""
     monkeypatch.setattr(steer, "BATCH", 3)
+    monkeypatch.setattr(again, "BATCH", 3)
 
 
 @pytest.fixture
@@ -76,7 +80,7 @@ def test_cancelling_a_cancelled_job_is_replayed(store, rows):
 
 @pytest.mark.parametrize(
     ("status", "items", "verbs"),
-    [("completed", ["completed"], ()), ("failed", ["failed", "completed"], ("retry", "resume"))],
+    [("completed", ["completed"], ("delete",)), ("failed", ["failed", "completed"], ("retry", "resume", "delete"))],
 )
 def test_an_ended_job_cannot_be_cancelled_and_the_refusal_names_what_can_be_done(store, rows, status, items, verbs):
     job_id = rows.job(items, status=status)
@@ -178,7 +182,7 @@ def test_a_cancel_killed_between_two_batches_is_finished_by_the_same_call(store,
     with pytest.raises(Killed):
         cancel_whole()
     rows.assert_sound(job_id)
-    assert rows.items(job_id).count("cancelled") == [0, 0, 3, 6, 7, 7][commits]
+    assert rows.items(job_id).count("cancelled") == [0, 0, 3, 6, 7, 10][commits]
     assert open_requests(store) == [job_id]
     cancel_whole()
     assert rows.one("select status from jobs where id=?", job_id) == "cancelled"
@@ -194,6 +198,124 @@ def test_the_daemon_finds_open_requests_through_their_index(store, rows):
     connection.set_trace_callback(None)
     plan = rows.all(f"explain query plan {next(text for text in seen if text.startswith('select'))}")
     assert "jobs_requested" in plan[0][3]
+
+
+# -- fail -------------------------------------------------------------------------------------------------------------
+
+
+def fail(store, job_id, **kwargs):
+    return request_fail(store, job_id, **{"now": LATER, "actor": "cli", "reason": "no use", **kwargs})
+
+
+def test_a_fail_request_is_a_fact_in_the_row_and_a_note_in_the_history_with_the_reason(store, rows, wakes):
+    job_id = rows.job(["queued", "running"], status="running")
+    assert fail(store, job_id, reason="the source is gone") is Answer.APPLIED
+    assert rows.one("select status, fail_requested_at, status_message from jobs where id=?", job_id) == (
+        "running", LATER, "the source is gone",
+    )  # fmt: skip
+    assert rows.events(job_id) == [("fail", "running", "running", None)]
+    assert rows.one("select message, actor from job_events where name='fail'") == ("the source is gone", "cli")
+    assert open_requests(store) == [job_id], "the daemon goes on with it"
+    assert wakes == [False], "after the commit"
+    rows.assert_sound(job_id)
+
+
+def test_a_second_fail_request_is_replayed_and_the_first_reason_stays(store, rows):
+    job_id = rows.job(["queued"])
+    fail(store, job_id)
+    before = rows.all("select * from jobs"), rows.all("select * from job_events")
+    assert fail(store, job_id, now=LATER + 1, reason="another") is Answer.REPLAYED
+    assert (rows.all("select * from jobs"), rows.all("select * from job_events")) == before
+
+
+def test_failing_a_failed_job_is_replayed(store, rows):
+    job_id = rows.job(["failed"], status="failed")
+    assert fail(store, job_id) is Answer.REPLAYED
+    assert rows.one("select fail_requested_at, status_message from jobs") == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("status", "items", "verbs"),
+    [("completed", ["completed"], ("delete",)), ("cancelled", ["cancelled"], ("resume", "delete"))],
+)
+def test_an_ended_job_cannot_be_failed_and_the_refusal_names_what_can_be_done(store, rows, status, items, verbs):
+    job_id = rows.job(items, status=status)
+    with pytest.raises(IllegalTransition, match=rf"job {job_id} is {status}: it cannot fail") as refusal:
+        fail(store, job_id)
+    assert refusal.value.legal == verbs
+    assert rows.one("select fail_requested_at from jobs") is None
+    rows.assert_sound(job_id)
+
+
+def test_a_job_that_is_submitted_or_deleted_at_this_moment_cannot_be_failed(store, rows):
+    for columns in ({"sealed_at": None}, {"deleted_at": NOW}):
+        job_id = rows.job(["queued"], **columns)
+        with pytest.raises(Conflict, match=f"job {job_id} is "):
+            fail(store, job_id)
+    with pytest.raises(NotFound, match="no job 404"):
+        fail(store, 404)
+
+
+def test_working_off_a_fail_cancels_what_is_open_in_batches_and_ends_the_job_as_failed(store, rows, small_batches):
+    job_id = rows.job(["queued"] * 4 + ["waiting", "completed"], status="running", last_error="of an item")
+    fail(store, job_id)
+    heard = []
+    assert work_off(store, job_id, now=LATER, actor="cli", progress=heard.append) == 5
+    assert heard == [3, 4, 5]
+    assert rows.items(job_id) == ["cancelled"] * 5 + ["completed"]
+    assert rows.events(job_id)[-1] == ("fail", "running", "failed", None)
+    assert rows.one("select status, status_message, last_error from jobs") == ("failed", "no use", "of an item")
+    rows.assert_sound(job_id)
+
+
+def test_a_job_that_is_being_cancelled_can_be_failed_and_ends_as_failed(store, rows):
+    job_id = rows.job(["queued", "completed"], status="running")
+    cancel(store, job_id)
+    assert fail(store, job_id) is Answer.APPLIED
+    work_off(store, job_id, now=LATER, actor="cli")
+    assert rows.one("select status from jobs") == "failed"
+    rows.assert_sound(job_id)
+
+
+def test_what_a_cancel_asks_for_is_under_way_where_a_job_is_being_failed(store, rows):
+    job_id = rows.job(["queued"], status="running")
+    fail(store, job_id)
+    assert cancel(store, job_id) is Answer.REPLAYED
+    work_off(store, job_id, now=LATER, actor="cli")
+    assert rows.one("select status, cancel_requested_at from jobs") == ("failed", None)
+    rows.assert_sound(job_id)
+
+
+def test_a_fail_that_found_nothing_to_cancel_leaves_the_end_to_the_items_and_no_reason_behind(store, rows):
+    """Rule 8: failed only if an item was failed or cancelled; everything completed after all."""
+    job_id = rows.job(["completed", "running"], status="running")
+    fail(store, job_id)
+    assert work_off(store, job_id, now=LATER, actor="cli") == 0
+    rows.change("update job_items set status='completed', completed_at=? where status='running'", LATER)
+    rows.change("update jobs set items_running=0, items_completed=2")
+    work_off(store, job_id, now=LATER, actor="daemon 1")
+    store.write(lambda connection: end_jobs(store, connection, [job_id], now=LATER, actor="daemon 1"))
+    assert rows.one("select status, status_message from jobs") == ("completed", None)
+    rows.assert_sound(job_id)
+
+
+@pytest.mark.parametrize("commits", range(1, 4))
+def test_a_fail_killed_between_two_batches_is_finished_by_the_same_call(store, rows, small_batches, commits):
+    job_id = rows.job(["queued"] * 7, status="running")
+
+    def fail_whole():
+        fail(store, job_id)
+        work_off(store, job_id, now=LATER, actor="cli")
+
+    killed_after(store, commits)
+    with pytest.raises(Killed):
+        fail_whole()
+    rows.assert_sound(job_id)
+    assert open_requests(store) == [job_id]
+    fail_whole()
+    assert rows.one("select status from jobs where id=?", job_id) == "failed"
+    assert [event[:3] for event in rows.events(job_id)].count(("fail", "running", "running")) == 1
+    rows.assert_sound(job_id)
 
 
 # -- retry and resume -------------------------------------------------------------------------------------------------
@@ -266,11 +388,11 @@ def test_what_a_failed_attempt_left_goes_and_the_history_keeps_its_value(store, 
 @pytest.mark.parametrize(
     ("verb", "status", "items", "verbs"),
     [
-        (retry, "completed", ["completed"], ()),
-        (resume, "completed", ["completed", "skipped"], ()),
-        (retry, "cancelled", ["cancelled"], ("resume",)),
-        (retry, "running", ["running"], ("cancel",)),
-        (resume, "queued", ["queued"], ("cancel",)),
+        (retry, "completed", ["completed"], ("delete",)),
+        (resume, "completed", ["completed", "skipped"], ("delete",)),
+        (retry, "cancelled", ["cancelled"], ("resume", "delete")),
+        (retry, "running", ["running"], ("cancel", "pause", "fail")),
+        (resume, "queued", ["queued"], ("cancel", "pause", "fail", "delete")),
     ],
 )
 def test_where_nothing_failed_the_refusal_says_so_and_names_the_legal_verbs(store, rows, verb, status, items, verbs):
@@ -282,11 +404,11 @@ def test_where_nothing_failed_the_refusal_says_so_and_names_the_legal_verbs(stor
     rows.assert_sound(job_id)
 
 
-@pytest.mark.parametrize("request_column", ["cancel_requested_at", "fail_requested_at"])
+@pytest.mark.parametrize(("column", "word"), [("cancel_requested_at", "cancelled"), ("fail_requested_at", "failed")])
 @pytest.mark.parametrize("verb", [retry, resume])
-def test_a_job_that_is_still_being_cancelled_cannot_be_retried(store, rows, verb, request_column):
-    job_id = rows.job(["failed", "running"], status="running", **{request_column: NOW})
-    with pytest.raises(Conflict, match=f"job {job_id} is still being cancelled"):
+def test_a_job_that_is_still_being_cancelled_or_failed_cannot_be_retried(store, rows, verb, column, word):
+    job_id = rows.job(["failed", "running"], status="running", **{column: NOW})
+    with pytest.raises(Conflict, match=f"job {job_id} is still being {word}"):
         verb(store, job_id, now=LATER, actor="cli")
     assert rows.items(job_id) == ["failed", "running"]
 
@@ -365,3 +487,30 @@ def test_a_cancel_between_two_batches_of_a_resume_is_not_undone(store, rows, sma
         resume(store, job_id, now=LATER, actor="cli")
     assert rows.one("select status from jobs") == "cancelled"
     rows.assert_sound(job_id)
+
+
+def test_a_fail_between_two_batches_of_a_retry_is_not_undone(store, rows, small_batches):
+    job_id = rows.job(["failed"] * 4, status="failed")
+
+    def fail_all():
+        fail(store, job_id)
+        work_off(store, job_id, now=LATER, actor="else")
+
+    between_batches(store, fail_all)
+    with pytest.raises(Conflict, match=f"job {job_id} was failed meanwhile"):
+        retry(store, job_id, now=LATER, actor="cli")
+    assert rows.one("select status from jobs") == "failed"
+    rows.assert_sound(job_id)
+
+
+def test_a_reopened_job_says_no_more_that_its_values_were_pruned(store, rows):
+    job_id = rows.job(["failed", "completed"], status="failed", values_pruned_at=NOW)
+    retry(store, job_id, now=LATER, actor="cli")
+    assert rows.one("select values_pruned_at from jobs") is None
+
+
+def test_a_retry_tells_its_progress_after_each_batch(store, rows, small_batches):
+    job_id = rows.job(["failed"] * 4 + ["cancelled"] * 4, status="cancelled")
+    heard = []
+    resume(store, job_id, now=LATER, actor="cli", progress=heard.append)
+    assert heard == [3, 4, 7, 8]

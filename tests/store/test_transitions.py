@@ -10,7 +10,7 @@ import pytest
 from jobd.errors import IllegalTransition, NotFound
 from jobd.states import COMPLETED, EDGES, ITEM_STATUSES, JOB_ENDS, JOB_STATUSES, legal
 from jobd.store.base import Permanent
-from jobd.store.claim import Lane, Turns, claim
+from jobd.store.claim import Turns, claim
 from jobd.store.settle import Outcome, settle
 from jobd.store.sqlite import SqliteStore
 from jobd.store.steer import request_cancel, work_off
@@ -372,7 +372,7 @@ def test_two_who_claim_share_the_items_and_start_none_twice(store, rival, rows):
     def claiming(store, daemon_id):
         def work(connection):
             return claim(
-                store, connection, Turns(), limit=13, lane=Lane.FRESH, tasks=["work"], daemon_id=daemon_id, now=LATER,
+                store, connection, Turns(), limit=13, tasks=["work"], daemon_id=daemon_id, now=LATER,
                 actor="daemon",
             )  # fmt: skip
 

@@ -52,7 +52,7 @@ FIELDS = {
     "daemon": "id pid host heartbeat_at alive",
     "item": """id job_id key status attempt failures interruptions external_id started_at completed_at duration_ms
         error_type error progress""",
-    "result": "job_id key value status source created_at has_data",
+    "result": "job_id key value status source created_at has_data item_id period pruned_at",
     "event": "id job_id item_key name from_status to_status at actor attempt external_id message count",
 }
 

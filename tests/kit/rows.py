@@ -1,4 +1,4 @@
-"""Jobs as rows: the store's tests start from any state, also from one that only a crash leaves behind."""
+"""Jobs as rows: tests start from any state, also from one that only a crash leaves behind."""
 
 from __future__ import annotations
 
@@ -13,24 +13,6 @@ from jobd.store.sqlite import SqliteStore
 
 NOW = 1_795_305_600_000
 COUNTED = [status for status in ITEM_STATUSES if status != "queued"]
-
-
-@pytest.fixture(scope="session")
-def new_file(tmp_path_factory):
-    """A new and empty file: a copy of it costs a tenth of making another."""
-    path = tmp_path_factory.mktemp("new") / "jobs.db"
-    store = SqliteStore(path)
-    store.open()
-    store.close()
-    return path
-
-
-@pytest.fixture
-def store(tmp_path, new_file):
-    store = SqliteStore(shutil.copy(new_file, tmp_path / "jobs.db"))
-    store.open()
-    yield store
-    store.close()
 
 
 class Rows:
@@ -83,12 +65,28 @@ class Rows:
 
         return self.store.write(add)
 
+    def result(self, item_id, status="completed", value='"kept"', *, attempt=None, **columns):
+        """Store a result of an item's present attempt, or of another."""
+        values = {"status": status, "value": value, "created_at": NOW, **columns}
+        self.change(
+            f"insert into results (item_id, attempt, task, key, {', '.join(values)})"
+            f" select i.id, coalesce(?, i.attempt), j.task, i.key, {', '.join('?' * len(values))}"
+            " from job_items as i join jobs as j on j.id = i.job_id where i.id = ?",
+            attempt,
+            *values.values(),
+            item_id,
+        )
+
     def items(self, job_id):
         """Return the statuses of a job's items, in their order."""
         return [row[0] for row in self.all("select status from job_items where job_id=? order by id", job_id)]
 
     def ids(self, job_id):
         return [row[0] for row in self.all("select id from job_items where job_id=? order by id", job_id)]
+
+    def item_events(self):
+        """Return the names of all events of items, in their order."""
+        return [row[0] for row in self.all("select name from job_events where item_id is not null order by id")]
 
     def events(self, job_id):
         """Return the events after the first as (name, from, to, count)."""
@@ -139,9 +137,9 @@ def rows(store):
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory):
+def shared(tmp_path_factory, new_file):
     """One file for the many small tests of a module, each with rows of its own: (store, rows)."""
-    store = SqliteStore(tmp_path_factory.mktemp("shared") / "jobs.db")
+    store = SqliteStore(shutil.copy(new_file, tmp_path_factory.mktemp("shared")))
     store.open()
     yield store, Rows(store)
     store.close()

@@ -1,0 +1,208 @@
+"""The daemon without threads: it runs in the thread that calls, only what is due now, and never waits.
+
+For tests, and for programs that run their items at a moment of their own choosing. Claims, settlements and passes are
+those of the daemon; what differs is who runs an attempt.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import functools
+import logging
+import os
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from jobd import clock, process
+from jobd.engine.daemon import Daemon
+from jobd.engine.passes import due
+from jobd.engine.points import Crash
+from jobd.engine.runner import run
+from jobd.errors import JobdError
+from jobd.maintenance.finish import finish
+from jobd.states import SKIPPED
+from jobd.store.base import Transient
+from jobd.store.ready import next_due
+from jobd.store.settle import STOPPED, status_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from types import TracebackType
+
+    from jobd.config import Settings
+    from jobd.engine.runner import Attempt
+    from jobd.maintenance.report import Change, Report
+    from jobd.store import daemons
+    from jobd.store.settle import Outcome, Settled
+    from jobd.store.sqlite import SqliteStore
+    from jobd.tasks import Task
+
+log = logging.getLogger("jobd.daemon")
+
+
+class Drained(NamedTuple):
+    """What one drain did.
+
+    ``counts`` holds, by status, how many attempts left their item in it. ``next_due`` (Unix ms) is when the next thing
+    that waits for its time is due; None where nothing does. ``recovered`` is what the pass before them changed.
+    """
+
+    counts: dict[str, int]
+    next_due: int | None
+    recovered: list[Change]
+
+
+class OneByOne:
+    """Runs attempts when it is told to ``work``, in the thread that tells it."""
+
+    size = 1
+    abandoned = 0
+
+    def __init__(self, *, run: Callable[[Attempt], Outcome], deliver: Callable[[Attempt, Outcome], None]) -> None:
+        self._run = run
+        self._deliver = deliver
+        self._line: collections.deque[Attempt] = collections.deque()
+        self._pid = os.getpid()
+
+    def work(self) -> None:
+        """Run what is in line.
+
+        Raises:
+            KeyboardInterrupt: as the handler was interrupted; its attempt is given back.
+        """
+        while self._line:
+            attempt = self._line.popleft()
+            try:
+                outcome = self._run(attempt)
+            except KeyboardInterrupt:
+                now = clock.now()
+                self._deliver(attempt, attempt.outcome(STOPPED, now, now, error="interrupted from the keyboard"))
+                raise
+            if os.getpid() != self._pid:
+                # A handler forked and its child came back here: it is a copy of a daemon that it must not be.
+                os._exit(0)
+            self._deliver(attempt, outcome)
+
+    def hand(self, attempts: Sequence[Attempt]) -> None:
+        """Take attempts over; they run in this order."""
+        self._line.extend(attempts)
+
+    def waiting(self) -> int:
+        """Return how many attempts have not begun."""
+        return len(self._line)
+
+    def take_back(self, *, claimed_before: float | None = None) -> list[Attempt]:  # noqa: ARG002 - none grows old here
+        """Return the attempts that now never begin."""
+        taken = list(self._line)
+        self._line.clear()
+        return taken
+
+    def oldest(self) -> float | None:
+        """Return None: what is in line is the very next to run."""
+        return None
+
+    def abandon(self, attempt: Attempt) -> None:
+        """Leave it: where nobody looks while an attempt runs, none is given up."""
+
+    def close(self) -> None:
+        """Leave: there is no thread to end."""
+
+
+class Inline(Daemon):
+    """Owns the database within the context, with a row of its own as any daemon."""
+
+    # What is claimed runs at once: under a clock that stands still every item looks quick enough to be claimed ahead,
+    # and a crash would find thousands running.
+    _ahead = 0.0
+
+    def __init__(self, store: SqliteStore, tasks: Mapping[str, Task[..., object]], settings: Settings) -> None:
+        super().__init__(store, tasks, settings, workers=1)
+        self._undo = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        """Take the lock.
+
+        Raises:
+            DaemonRunning: another daemon holds it.
+            StoreUnusable: the file or its file system cannot be used.
+        """
+        with contextlib.ExitStack() as undo:
+            self._own(undo)
+            # Who cancels a job tells its handlers at once: there is no other thread that would look.
+            undo.callback(setattr, self._store, "wake", self._store.wake)
+            self._store.wake = self._attend
+            self._undo = undo.pop_all()
+        self._beaten_at = self._started_at
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Sign off and give the lock back. After a crash the row stays as it is: nobody was left to sign off."""
+        with self._undo:
+            if isinstance(error, JobdError | Crash):
+                self.failure = error
+            self._sign_off()
+
+    # -- what it does ---------------------------------------------------------------------------------------------
+
+    def drain(self) -> Drained:
+        """Recover once, then run all that is due now until nothing is.
+
+        Raises:
+            KeyboardInterrupt: its item is queued again.
+            StoreBusy: the store could not be written; what had ended is kept beside it.
+        """
+        recovered = self._pass("recover").changes
+        counts: collections.Counter[str] = collections.Counter()
+        try:
+            while (turn := self._dispatcher.step()).settled or turn.claimed or turn.skipped:
+                if turn.settled:
+                    counts.update(_ends(turn.settled))
+                if turn.skipped:
+                    counts[SKIPPED] += turn.skipped
+                self._beat()
+                self._work()
+        except KeyboardInterrupt:
+            self._dispatcher.accepting = False
+            self._dispatcher.step()
+            raise
+        next_at = self._store.read(lambda connection: next_due(self._store, connection, self._tasks, clock.now()))
+        return Drained(dict(counts), next_at, recovered)
+
+    def tick(self) -> list[Report]:
+        """Run the passes whose beat has elapsed since they last began, and those that somebody has asked for."""
+        return [self._pass(name) for name in due(self._store, self._settings, now=clock.now())]
+
+    def _pass(self, name: str) -> Report:
+        report = self._upkeep.run_pass(name)
+        # What a pass only requests is carried out before anything looks at it.
+        finish(self._store, now=clock.now(), actor=f"daemon {self.id}", go_on=self._go_on)
+        return report
+
+    def _go_on(self) -> bool:
+        self._wal.after_commit()
+        return True
+
+    def _beat(self) -> None:
+        if not 0 <= clock.now() - self._beaten_at < self._settings.heartbeat * 1000:
+            self._beaten_at = clock.now()
+            # What is claimed runs, whether or not this can be said.
+            with contextlib.suppress(Transient):
+                self._upkeep.heartbeat()
+
+    def _lived_on(self, last: daemons.Sign, me: process.Process) -> bool:
+        # A program that runs its items when it likes has its clock going in between.
+        return last.process == me
+
+    # -- its parts ------------------------------------------------------------------------------------------------
+
+    def _executor(self, deliver: Callable[[Attempt, Outcome], None]) -> OneByOne:
+        through = (KeyboardInterrupt, Crash)
+        line = OneByOne(run=functools.partial(run, self._store, through=through), deliver=deliver)
+        self._work = line.work
+        return line
+
+
+def _ends(settled: Settled) -> list[str]:
+    return [status_of(outcome) for outcome in settled.applied]

@@ -1,0 +1,162 @@
+"""The passes by name, as data: what each runs, and the setting of its beat.
+
+The same functions serve a daemon's start and its beats, whoever asks a live daemon, and whoever holds the lock because
+there is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+
+from jobd import process
+from jobd.engine import rescue
+from jobd.engine.verifying import verifiers
+from jobd.maintenance.evidence import Holder, Rules, Verify
+from jobd.maintenance.prune import Retention, prune
+from jobd.maintenance.reconcile import reconcile
+from jobd.maintenance.recover import recover
+from jobd.maintenance.report import Report
+from jobd.maintenance.time_out import Hung, Limits, nobody, time_out
+from jobd.states import JOB_ENDS
+from jobd.store import daemons
+from jobd.store.batches import always
+from jobd.store.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from jobd.config import Settings
+    from jobd.tasks import Task
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What a pass is told beside its store: the tasks and settings of whoever runs it, who holds the lock, the time.
+
+    With ``check_only`` it writes nothing. Where ``go_on`` says no between two batches, it leaves the rest. ``verify``
+    are hooks in place of the tasks' own; ``options`` what a person asked for beside the pass's name, JSON; ``progress``
+    is told how many items it was so far, of how many. A daemon says since when (Unix ms) it had a free slot at any
+    moment, None where not, and how it gives up attempts.
+    """
+
+    tasks: Mapping[str, Task[..., object]]
+    settings: Settings
+    holder: Holder
+    now: int
+    actor: str
+    check_only: bool = False
+    go_on: Callable[[], bool] = always
+    verify: Mapping[str, Verify] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    progress: Callable[[int, int], None] | None = None
+    free_since: int | None = None
+    interrupt: Callable[[Sequence[Hung]], None] = nobody
+
+
+Run: TypeAlias = Callable[[SqliteStore, Situation], Report]
+
+
+class Pass(NamedTuple):
+    """A pass: its function, and the setting that says every how many seconds a daemon runs it.
+
+    A ``long`` one may take minutes and judges nothing that runs: it goes beside the others, in a thread of its own.
+    """
+
+    run: Run
+    every: str
+    long: bool = False
+
+
+def _recover(store: SqliteStore, at: Situation) -> Report:
+    if not at.check_only:
+        # Before anything is judged: an outcome that is kept is the best evidence there is.
+        rescue.settle_kept(store, now=at.now, actor=at.actor)
+    rules = Rules(
+        boot=process.boot(),
+        grace_ms=int(at.settings.grace * 1000),
+        max_interruptions={name: task.policy.max_interruptions for name, task in at.tasks.items()},
+        tasks=at.tasks.keys(),
+        verify=verifiers(at.tasks) if at.verify is None else at.verify,
+    )
+    return recover(
+        store,
+        holder=at.holder,
+        rules=rules,
+        now=at.now,
+        actor=at.actor,
+        check_only=at.check_only,
+        go_on=at.go_on,
+    )
+
+
+def _time_out(store: SqliteStore, at: Situation) -> Report:
+    return time_out(
+        store,
+        holder=at.holder,
+        limits=Limits(
+            timeout_ms=int(at.settings.job_timeout * 1000),
+            retries=at.settings.job_timeout_retries,
+            tasks=at.tasks.keys(),
+            free_since=at.free_since,
+            interrupt=at.interrupt,
+        ),
+        now=at.now,
+        actor=at.actor,
+        check_only=at.check_only,
+        go_on=at.go_on,
+    )
+
+
+def _prune(store: SqliteStore, at: Situation) -> Report:
+    asked = at.options.get("older_than_ms")
+    kept = {outcome: getattr(at.settings, f"keep_{outcome}") for outcome in JOB_ENDS}
+    return prune(
+        store,
+        retention=Retention(
+            ages={outcome: _ms(age) if asked is None else asked for outcome, age in kept.items()},
+            values=_ms(at.settings.keep_values),
+            keep_last=at.settings.keep_last,
+        ),
+        now=at.now,
+        actor=at.actor,
+        check_only=at.check_only,
+        go_on=at.go_on,
+        progress=at.progress,
+    )
+
+
+def _ms(seconds: float | None) -> int | None:
+    return None if seconds is None else int(seconds * 1000)
+
+
+def _reconcile(store: SqliteStore, at: Situation) -> Report:
+    return reconcile(
+        store,
+        holder=at.holder,
+        now=at.now,
+        actor=at.actor,
+        every=bool(at.options.get("every")),
+        check_only=at.check_only,
+        go_on=at.go_on,
+    )
+
+
+PASSES: Final[Mapping[str, Pass]] = {
+    "recover": Pass(_recover, "recover_every"),
+    "reconcile": Pass(_reconcile, "reconcile_every"),
+    "time_out": Pass(_time_out, "time_out_every"),
+    "prune": Pass(_prune, "prune_every", long=True),
+}
+
+
+def due(store: SqliteStore, settings: Settings, *, now: int) -> list[str]:
+    """Return the passes whose beat has elapsed since they last began, and those that somebody has asked for."""
+    began = daemons.last_runs(store)
+    return [
+        name
+        for name, found in PASSES.items()
+        # A last run that is yet to come is that of a clock which was put back.
+        if name not in began or not 0 <= now - began[name] < getattr(settings, found.every) * 1000
+    ]

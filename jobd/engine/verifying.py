@@ -1,0 +1,69 @@
+"""Asking a task's own code whether an orphan's work was done.
+
+It is the user's: it may raise, answer what is not JSON, or take its time. Whatever goes wrong, its item stays as it is
+and is asked about again on the next beat.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from jobd import codec
+from jobd.hooks import HookContext, idempotency_key
+from jobd.maintenance.evidence import Unanswered
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jobd.maintenance.evidence import Verify
+    from jobd.store.orphans import Subject
+    from jobd.tasks import Task
+
+log = logging.getLogger("jobd.task")
+
+
+def verifiers(tasks: Mapping[str, Task[..., Any]]) -> dict[str, Verify]:
+    """Return the hooks of those tasks that have one."""
+    return {name: _asked(task) for name, task in tasks.items() if task.verifier is not None}
+
+
+def later(tasks: Mapping[str, Task[..., Any]]) -> dict[str, Verify]:
+    """Return the same without answers, for who must not wait for a user's code: their items stay as they are."""
+    return dict.fromkeys(verifiers(tasks), _not_now)
+
+
+def _not_now(subject: Subject) -> str | None:
+    raise Unanswered(subject.key)
+
+
+def _asked(task: Task[..., Any]) -> Verify:
+    def ask(subject: Subject) -> str | None:
+        try:
+            value = _call(task, subject)
+            return None if value is None else codec.result(value)
+        except BaseException as error:
+            # SystemExit too: it would end the thread that keeps the daemon in order.
+            log.exception("verify of %s could not say whether item %d is done", task.name, subject.item_id)
+            raise Unanswered(subject.key) from error
+
+    return ask
+
+
+def _call(task: Task[..., Any], subject: Subject) -> Any:
+    hook = task.verifier
+    if hook is None:
+        return None
+    payload = codec.loads(subject.payload)
+    if not hook.wants_context:
+        return hook.function(payload)
+    context = HookContext(
+        job_id=subject.job_id,
+        item_id=subject.item_id,
+        key=subject.key,
+        attempt=subject.attempt,
+        params=codec.loads(subject.params),
+        idempotency_key=idempotency_key(subject.task, subject.job_created_at, subject.item_id),
+        intent=subject.intent,
+    )
+    return hook.function(payload, ctx=context)

@@ -1,0 +1,39 @@
+"""What a task's own code is asked about items that nobody runs: whether an orphan's work was done."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class HookContext:
+    """One attempt at one item, as a hook sees it that is asked for its ``ctx``.
+
+    Attributes:
+        job_id, item_id: the numbers that the command line shows.
+        key: the item's key, unique in its job.
+        attempt: the attempt that is asked about.
+        params: what the submission gave to all the job's items.
+        idempotency_key: what the attempt's own context had.
+        intent: what the attempt noted by ``ctx.intend``; None where it noted nothing.
+    """
+
+    job_id: int
+    item_id: int
+    key: str
+    attempt: int
+    params: Any
+    idempotency_key: str
+    intent: str | None
+
+    @property
+    def log(self) -> logging.Logger:
+        """The logger of the task hooks: what it is given goes to the program's own log."""
+        return logging.getLogger("jobd.task")
+
+
+def idempotency_key(task: str, job_created_at: int, item_id: int) -> str:
+    """Return what is the same for every attempt at an item, and for no other item."""
+    return f"{task}:{job_created_at}:{item_id}"
