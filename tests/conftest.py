@@ -29,9 +29,14 @@ def pytest_configure():
         del os.environ[name]
     # A shell starts what runs in its background with SIGINT ignored, and so would everything be that a test starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    # Thousands of collected tests are looked through at every collection: a tenth of the suite's time.
+    gc.disable()
+
+
+def pytest_collection_finish():
+    # What was collected stays: to look through thousands of tests again and again takes a tenth of the suite's time.
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+    gc.enable()
 
 
 def _write_into_memory():

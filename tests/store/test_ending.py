@@ -212,7 +212,7 @@ def test_how_a_job_would_end_is_said_with_its_results_and_nothing_is_written(sto
 def test_the_look_at_a_jobs_end_costs_the_same_however_many_items_it_has(store, rows, status):
     steps = []
     counts = []
-    for number in (4_000, 40_000):
+    for number in (4_000, 16_000):
         job_id = rows.job([status] * number, status="running")
         steps.clear()
         store.connection().set_progress_handler(lambda: steps.append(1), 100)
