@@ -281,7 +281,9 @@ def _drain(app, job):
 
 
 def _daemon(app, job):
-    with app.daemon(workers=1):
+    with pytest.MonkeyPatch.context() as patch, app.daemon(workers=1):
+        # How soon a waiter notices that the daemon is gone.
+        patch.setattr("jobd.job._PROBE_EVERY", 0.02)
         job.wait(SECONDS)
 
 

@@ -37,6 +37,7 @@ def test_the_first_ctrl_c_finishes_what_runs_and_says_how_to_go_on(place, start,
 def test_the_second_ctrl_c_stops_at_once_and_loses_nothing(place, start, ask, until, jobd):
     process = start("run", GATE, "a", "b", "-j", "1")
     until((place / "started-a").exists)
+    process.says("running")  # it watches, and listens to signals
     process.send_signal(signal.SIGINT)
     process.says("Finishing")
     process.send_signal(signal.SIGINT)

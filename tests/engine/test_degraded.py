@@ -141,7 +141,7 @@ def test_it_says_so_at_most_twice_a_minute_whoever_is_in_trouble(
         assert gate.entered.wait(SECONDS)
         elsewhere.lock()
         before = len(tried)
-        until(lambda: len(tried) > before + 10)
+        until(lambda: len(tried) > before + 4)
         gate.opened.set()
         until(lambda: daemon.degraded)
         elsewhere.free()

@@ -176,6 +176,7 @@ def test_both_own_the_file_while_they_run_and_leave_a_row(app, rows, monkeypatch
     assert rows.all("select pid, stopped_at is not null from daemons") == [(os.getpid(), 1)]
 
 
+@pytest.mark.usefixtures("refused_at_once")
 @pytest.mark.parametrize("call", ["drain", "tick"])
 def test_beside_a_daemon_both_are_refused(app, call):
     with app.daemon():

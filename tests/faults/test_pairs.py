@@ -419,6 +419,7 @@ def test_every_pass_stands_against_every_edge_that_it_could_meet():
 def test_along_an_edge_that_is_unbuilt_nothing_moves():
     for module in pkgutil.iter_modules(jobd.store.__path__):
         importlib.import_module(f"jobd.store.{module.name}")
+    gc.unfreeze()  # what was frozen after the collection of the tests is told of again
     moves = {move.edge.name for move in gc.get_objects() if isinstance(move, Move)}
     assert moves
     assert moves & {edge for (_, edge), why in APART.items() if why == UNBUILT} == set()

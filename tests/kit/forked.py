@@ -63,7 +63,8 @@ class Popen:
         self, argv, *, stdin=None, stdout=None, stderr=None, cwd=None, env=None, text=False, errors=None,
         process_group=None, terminal=False,
     ):  # fmt: skip
-        executable, how, what, *arguments = map(os.fsdecode, argv)
+        # Where a folder must not shadow modules is the same: what is imported has been.
+        executable, how, what, *arguments = (os.fsdecode(word) for word in argv if word != "-P")
         assert (executable, how) in {(sys.executable, "-c"), (sys.executable, "-m")}
         self.args, self.returncode, self._reported = argv, None, b""
         streams = {"stdin": stdin, "stdout": stdout, "stderr": stderr}

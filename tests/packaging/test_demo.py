@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from kit import forked
 
 from jobd import Jobd, cli
 from jobd.cli import demo as demo_command
@@ -108,8 +109,7 @@ def test_the_demo_checks_every_file(tmp_path):
 def demo(tmp_path, monkeypatch, capfd):
     """Run the verb in this process over some of the files; return what it said."""
     monkeypatch.chdir(tmp_path)
-    # For the commands that it starts: wherever it stands, their jobd is the test's.
-    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{tmp_path}")
+    monkeypatch.setattr(demo_steps, "subprocess", forked)
 
     def run(files, *options):
         monkeypatch.setattr(demo_command, "standard_library", lambda: files)
