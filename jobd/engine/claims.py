@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from jobd.store.base import Connection, Store
     from jobd.store.claim import ClaimedJob
-    from jobd.store.settle import Outcome
+    from jobd.store.outcome import Outcome
     from jobd.store.unique import Unique
 
 LOOK: Final = 0.02  # seconds between looks at which tasks have something to claim ahead

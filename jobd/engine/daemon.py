@@ -27,7 +27,7 @@ from jobd.errors import JobdError, StoreUnusable
 from jobd.filesystem import NETWORK, file_system
 from jobd.store import daemons, deadlines
 from jobd.store.base import Transient
-from jobd.store.settle import STOPPED
+from jobd.store.outcome import STOPPED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from jobd.config import Settings
     from jobd.engine.executor import Executor
     from jobd.engine.runner import Attempt
-    from jobd.store.settle import Outcome
+    from jobd.store.outcome import Outcome
     from jobd.store.sqlite import SqliteStore
     from jobd.tasks import Task
 

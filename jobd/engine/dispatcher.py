@@ -20,7 +20,8 @@ from jobd.engine.sparingly import Sparingly
 from jobd.engine.standstill import Standstill
 from jobd.states import COMPLETED, FAILED
 from jobd.store.base import CLIENT_PATIENCE, Transient
-from jobd.store.settle import INTERRUPTED, RELEASED, STOPPED, TIMED_OUT, Outcome, Settled, settle
+from jobd.store.outcome import INTERRUPTED, RELEASED, STOPPED, TIMED_OUT, Outcome
+from jobd.store.settle import Settled, settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence

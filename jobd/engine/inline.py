@@ -22,8 +22,8 @@ from jobd.errors import JobdError
 from jobd.maintenance.finish import finish
 from jobd.states import SKIPPED
 from jobd.store.base import Transient
+from jobd.store.outcome import STOPPED, status_of
 from jobd.store.ready import next_due
-from jobd.store.settle import STOPPED, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from jobd.engine.runner import Attempt
     from jobd.maintenance.report import Change, Report
     from jobd.store import daemons
-    from jobd.store.settle import Outcome, Settled
+    from jobd.store.outcome import Outcome
+    from jobd.store.settle import Settled
     from jobd.store.sqlite import SqliteStore
     from jobd.tasks import Task
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 from typing import TYPE_CHECKING, Final
 
-from jobd.store.settle import INTERRUPTED, TIMED_OUT
+from jobd.store.outcome import INTERRUPTED, TIMED_OUT
 from jobd.store.wording import span
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from jobd.engine.runner import Attempt
     from jobd.maintenance.time_out import Hung
-    from jobd.store.settle import Outcome
+    from jobd.store.outcome import Outcome
 
 NEVER: Final = float("inf")
 _MINUTE: Final = 60

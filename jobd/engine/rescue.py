@@ -13,7 +13,8 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from jobd.store.settle import BACK, KINDS, Outcome, settle
+from jobd.store.outcome import BACK, KINDS, Outcome
+from jobd.store.settle import settle
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

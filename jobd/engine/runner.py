@@ -17,7 +17,7 @@ from jobd.hooks import idempotency_key
 from jobd.states import CANCELLED, COMPLETED, FAILED, SKIPPED
 from jobd.store.attempt import save_data, save_intent, save_progress, save_result
 from jobd.store.base import Transient
-from jobd.store.settle import Kind, Outcome
+from jobd.store.outcome import Kind, Outcome
 
 if TYPE_CHECKING:
     from jobd.store import Store

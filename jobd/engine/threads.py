@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from jobd.engine.runner import Attempt
-    from jobd.store.settle import Outcome
+    from jobd.store.outcome import Outcome
 
 
 class Threads:

@@ -15,7 +15,8 @@ from jobd.maintenance.report import Change, Report, Tally
 from jobd.states import CANCELLED, FAILED, QUEUED, RUNNING, WAITING
 from jobd.store import daemons, deadlines
 from jobd.store.batches import BATCH, Pace, always, breathe
-from jobd.store.settle import INTERRUPTED, Outcome, settle
+from jobd.store.outcome import INTERRUPTED, Outcome
+from jobd.store.settle import settle
 from jobd.store.steer import fail_in
 from jobd.store.wording import span
 

@@ -13,7 +13,8 @@ from measure import timed
 from jobd import Jobd
 from jobd.store import reads
 from jobd.store.claim import Turns, claim
-from jobd.store.settle import Outcome, settle
+from jobd.store.outcome import Outcome
+from jobd.store.settle import settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,7 +14,7 @@ import jobd
 from jobd import Jobd, StoreUnusable
 from jobd.config import Settings
 from jobd.engine import rescue
-from jobd.store.settle import Outcome
+from jobd.store.outcome import Outcome
 
 SECONDS = 20
 NOW = 1_795_305_600_000
@@ -392,7 +392,7 @@ def test_where_the_rescue_file_cannot_be_written_either_the_log_has_the_outcomes
 
 def test_an_end_that_followed_a_stop_in_the_file_is_what_counts(app, path, rows):
     from jobd.engine.rescue import keep, settle_kept
-    from jobd.store.settle import Outcome
+    from jobd.store.outcome import Outcome
 
     echo = app.task(lambda value: value, name="echo")
     with app.daemon():

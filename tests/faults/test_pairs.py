@@ -30,7 +30,8 @@ from jobd.store.claim import Lane, Turns, claim, claim_interrupted
 from jobd.store.deliver import deliver, deliver_failure
 from jobd.store.interrupted import interrupted
 from jobd.store.invariants import check
-from jobd.store.settle import Outcome, settle
+from jobd.store.outcome import Outcome
+from jobd.store.settle import settle
 from jobd.store.submission import Submission
 from jobd.store.submit import submit
 from jobd.store.transitions import Move

@@ -11,7 +11,8 @@ from jobd.errors import IllegalTransition
 from jobd.store import steer
 from jobd.store.claim import Turns, claim
 from jobd.store.invariants import check
-from jobd.store.settle import Outcome, settle
+from jobd.store.outcome import Outcome
+from jobd.store.settle import settle
 
 SECONDS = 20
 NEVER = 100_000_000.0

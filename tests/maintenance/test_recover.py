@@ -19,7 +19,8 @@ from jobd.maintenance.report import KEPT, Report
 from jobd.store import orphans
 from jobd.store.claim import Turns, claim
 from jobd.store.invariants import check
-from jobd.store.settle import Outcome, settle
+from jobd.store.outcome import Outcome
+from jobd.store.settle import settle
 from jobd.store.sqlite import SqliteStore
 from jobd.store.steer import request_cancel
 from jobd.store.submission import Submission

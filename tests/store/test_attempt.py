@@ -9,7 +9,8 @@ import pytest
 from jobd.errors import Lost
 from jobd.store.attempt import save_progress, save_result
 from jobd.store.base import Transient
-from jobd.store.settle import Outcome, settle
+from jobd.store.outcome import Outcome
+from jobd.store.settle import settle
 from jobd.store.sqlite import SqliteStore
 
 NOW = 1_795_305_600_000

@@ -11,7 +11,8 @@ from kit.rows import NOW
 from jobd.errors import Conflict, IllegalTransition, NotFound
 from jobd.store.deliver import deliver, deliver_failure
 from jobd.store.invariants import check
-from jobd.store.settle import Outcome, settle
+from jobd.store.outcome import Outcome
+from jobd.store.settle import settle
 
 LATER = NOW + 5_000
 VALUE = '{"sha256":"abc"}'

@@ -11,8 +11,9 @@ from jobd.process import Process
 from jobd.store.claim import Turns, claim
 from jobd.store.daemons import register
 from jobd.store.invariants import LIMIT, check, invariants
+from jobd.store.outcome import Outcome
 from jobd.store.retry import retry
-from jobd.store.settle import Outcome, settle
+from jobd.store.settle import settle
 from jobd.store.sqlite import SqliteStore
 from jobd.store.steer import request_cancel, work_off
 from jobd.store.submit import Submission, submit

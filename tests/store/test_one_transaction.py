@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from jobd.store.base import Permanent
-from jobd.store.settle import Outcome, settle
+from jobd.store.outcome import Outcome
+from jobd.store.settle import settle
 
 NOW = 1_795_305_600_000
 LATER = NOW + 1_000

@@ -10,9 +10,10 @@ from jobd.store import ready
 from jobd.store.claim import Turns, claim
 from jobd.store.held import LONGEST
 from jobd.store.invariants import check
+from jobd.store.outcome import RELEASED, STOPPED, Outcome
 from jobd.store.ready import FAR, next_due, scout, survey, tasks_due
 from jobd.store.retry import retry
-from jobd.store.settle import RELEASED, STOPPED, Outcome, settle
+from jobd.store.settle import settle
 from jobd.store.sqlite import SqliteStore
 from jobd.store.submission import Submission
 from jobd.store.submit import submit

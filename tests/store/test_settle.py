@@ -10,7 +10,8 @@ from jobd.errors import JobdError
 from jobd.store.base import Transient
 from jobd.store.claim import Turns, claim
 from jobd.store.invariants import check
-from jobd.store.settle import Outcome, settle
+from jobd.store.outcome import Outcome
+from jobd.store.settle import settle
 from jobd.store.steer import request_cancel
 from jobd.store.submission import Submission
 from jobd.store.submit import submit

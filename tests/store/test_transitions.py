@@ -11,7 +11,8 @@ from jobd.errors import IllegalTransition, NotFound
 from jobd.states import COMPLETED, EDGES, ITEM_STATUSES, JOB_ENDS, JOB_STATUSES, legal
 from jobd.store.base import Permanent
 from jobd.store.claim import Turns, claim
-from jobd.store.settle import Outcome, settle
+from jobd.store.outcome import Outcome
+from jobd.store.settle import settle
 from jobd.store.sqlite import SqliteStore
 from jobd.store.steer import request_cancel, work_off
 from jobd.store.transitions import (

@@ -14,7 +14,8 @@ from jobd.store.claim import Lane, Turns, claim, claim_interrupted
 from jobd.store.interrupted import interrupted
 from jobd.store.invariants import check
 from jobd.store.orphans import Verdict
-from jobd.store.settle import Outcome, settle
+from jobd.store.outcome import Outcome
+from jobd.store.settle import settle
 from jobd.store.steer import request_cancel, work_off
 from jobd.store.submission import Submission
 from jobd.store.submit import submit

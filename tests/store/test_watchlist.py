@@ -9,7 +9,8 @@ from jobd.states import ITEM_EDGES, ITEM_ENDS
 from jobd.store import watchlist
 from jobd.store.claim import Turns, claim
 from jobd.store.invariants import check
-from jobd.store.settle import Outcome, settle
+from jobd.store.outcome import Outcome
+from jobd.store.settle import settle
 from jobd.store.steer import request_cancel, work_off
 from jobd.store.submission import Submission
 from jobd.store.submit import submit

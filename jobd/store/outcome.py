@@ -1,0 +1,60 @@
+"""What an attempt reports, and the status in which that leaves its item."""
+
+from __future__ import annotations
+
+from typing import Final, Literal, NamedTuple, get_args
+
+from jobd.states import COMPLETED, FAILED, QUEUED
+
+# What an attempt came to: a status to end in, or back to the queue. RELEASED never began; STOPPED was under way when
+# its daemon left, INTERRUPTED when its job had made no progress for too long; TIMED_OUT took too long itself. Plain
+# texts, because an enum's hash costs more than the rest of an outcome.
+Kind = Literal["completed", "failed", "skipped", "cancelled", "released", "stopped", "interrupted", "timed_out"]
+RELEASED: Final = "released"
+STOPPED: Final = "stopped"
+INTERRUPTED: Final = "interrupted"
+TIMED_OUT: Final = "timed_out"
+KINDS: Final = frozenset(get_args(Kind))
+BACK: Final = frozenset({RELEASED, STOPPED, INTERRUPTED})
+# What somebody else says of an attempt, whose handler runs on.
+GIVEN_UP: Final = frozenset({STOPPED, INTERRUPTED, TIMED_OUT})
+TARGETS: Final = {**dict.fromkeys(BACK, QUEUED), TIMED_OUT: FAILED}
+
+
+class Outcome(NamedTuple):
+    """What one attempt reports. Times are Unix ms; ``value`` is JSON text; ``output`` is (text, truncated)."""
+
+    item_id: int
+    job_id: int
+    attempt: int
+    task: str
+    key: str
+    kind: Kind
+    started_at: int
+    completed_at: int
+    value: str | None = None
+    error_type: str | None = None
+    error: str | None = None
+    output: tuple[str, bool] | None = None
+    saved: bool = False  # ctx.save_result has stored the result already: the work is declared complete
+    period: str | None = None  # that the result of a unique task claims
+    refresh: bool = False  # it takes its period over from an older result
+
+
+def kind_of(outcome: Outcome) -> Kind:
+    """Return what an outcome counts as."""
+    # save_result declared the work complete: what the handler did after that does not undo it.
+    return COMPLETED if outcome.saved else outcome.kind
+
+
+def status_of(outcome: Outcome) -> str:
+    """Return the status in which an outcome leaves its item."""
+    kind = kind_of(outcome)
+    return TARGETS.get(kind, kind)
+
+
+def reason(outcome: Outcome) -> str | None:
+    """Return an outcome's error in one line, if it has one."""
+    if outcome.error_type and outcome.error:
+        return f"{outcome.error_type}: {outcome.error}"
+    return outcome.error_type or outcome.error
