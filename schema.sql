@@ -85,7 +85,7 @@ create table job_items (
   interruptions  integer not null default 0,
   lone_deaths    integer not null default 0,
   daemon_id      integer,
-  available_at   integer not null default 0,            -- a queued item is not claimed before; 0: at once
+  available_at   integer not null default 0,            -- a queued item is not claimed before; 0: at once. Of a waiting one: up to when an unpause moved its deadline
   deadline_at    integer,
   started_at     integer,                               -- of the present attempt
   completed_at   integer,

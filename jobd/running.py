@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from jobd import signals
 from jobd.engine import lock
@@ -16,7 +16,8 @@ from jobd.store import reads
 from jobd.store.views import NOBODY, Runner
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from types import FrameType
 
     from jobd.engine.daemon import Daemon
     from jobd.store import SqliteStore
@@ -62,18 +63,24 @@ def during(daemon: Daemon) -> Iterator[None]:
         raise daemon.failure
 
 
-def until_signalled(daemon: Daemon) -> None:
-    """Start ``daemon`` and return once it has left: on the first signal it drains, on the second it leaves at once.
+def until_signalled(make: Callable[[], Daemon]) -> None:
+    """Start the daemon that ``make`` returns, and return once it has left.
+
+    On the first signal it drains, on the second it leaves at once. One that comes before it has started waits until it
+    has; a second one before there is a daemon is not waited with.
 
     Raises:
         JobdError: why it left by itself.
+        KeyboardInterrupt: nothing was started.
     """
-    notify = Notify()
-    daemon.pulse = lambda word: notify("WATCHDOG=1", f"STATUS={word}")
+    notify, making = Notify(), _Making()
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     with os.fdopen(reader, "rb", buffering=0) as inbox, os.fdopen(writer, "wb", buffering=0) as outbox:
-        with _signals_to(outbox.fileno()):
+        with _signals_to(outbox.fileno(), making):
+            daemon = make()
+            making.over = True
+            daemon.pulse = lambda word: notify("WATCHDOG=1", f"STATUS={word}")
             daemon.start()
             notify("READY=1")
             end = threading.Thread(target=_announce_end, args=(daemon, outbox.fileno()), name="jobd-end", daemon=True)
@@ -94,8 +101,24 @@ def _announce_end(daemon: Daemon, outbox: int) -> None:
     os.write(outbox, bytes([_LEFT]))
 
 
+class _Making:
+    """The handler of signals: it stands there so that they are noticed at all.
+
+    Until there is a daemon that could leave, the second ends what makes it: a large file may be migrated there.
+    """
+
+    def __init__(self) -> None:
+        self.over = False
+        self._heard = 0
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the shape of a signal handler
+        self._heard += 1
+        if self._heard > 1 and not self.over:
+            raise KeyboardInterrupt
+
+
 @contextmanager
-def _signals_to(outbox: int) -> Iterator[None]:
+def _signals_to(outbox: int, handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Have signals write their number to ``outbox``; only the main thread may, in another they stay as they are.
 
     The interpreter's own C handler writes: a handler in Python runs between two steps of this thread, perhaps after
@@ -104,9 +127,5 @@ def _signals_to(outbox: int) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    with signals.Taken(_SIGNALS, _nothing, outbox):
+    with signals.Taken(_SIGNALS, handler, outbox):
         yield
-
-
-def _nothing(number: int, frame: Any) -> None:
-    """Stand for a handler, so that the signal is noticed at all."""

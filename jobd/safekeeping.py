@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from jobd import config, process
 from jobd.engine import lock, points
+from jobd.errors import DaemonRunning, StoreUnusable
 from jobd.store import backup as backups
 from jobd.store import copies, migrations
 from jobd.store import restore as restores
@@ -37,11 +38,14 @@ def restore(path: str, source: str, *, now: int, watch: Watch = copies.unwatched
 
     Raises:
         DaemonRunning: a daemon owns the database.
+        StoreUnusable: its folder is not there.
     """
     folder = Path(path).parent
     if folder == config.user_database().resolve().parent:
         # The one folder that jobd makes by itself; any other that is missing is a mistyped name.
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not folder.is_dir():
+        raise StoreUnusable(f"{path}: there is no folder {folder}", hint="--db names another database")
     with _owned(path, now):
         return restores.restore(path, source, now=now, at=points.reach, watch=watch)
 
@@ -79,7 +83,12 @@ def upgrade(path: str, *, now: int) -> None:
 def _owned(path: str, now: int) -> Iterator[None]:
     claim = lock.Lock(path)
     me = process.myself()
-    claim.acquire(lock.Owner(me.pid, me.host, now))
+    try:
+        claim.acquire(lock.Owner(me.pid, me.host, now))
+    except DaemonRunning as error:
+        if error.hint == lock.IN_USE:
+            error.hint = "end it (SIGTERM lets it finish what runs), then the same again"
+        raise
     try:
         yield
     finally:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from jobd.app import Jobd
+    from jobd.maintenance.report import Report
     from jobd.store.views import ItemView
 
     Progress = Callable[[int], None] | None
@@ -105,10 +106,10 @@ class Steering:
         again.retry(self._app.writing(), self.id, now=clock.now(), actor=self._app.actor, progress=progress)
         return self.refresh()
 
-    def resume(self, *, progress: Progress = None) -> Self:
+    def resume(self, *, progress: Progress = None, recovered: Callable[[Report], object] | None = None) -> Self:
         """Queue the failed and cancelled items again, and what nobody runs; an ended job is reopened.
 
-        Return the job, read again.
+        Return the job, read again. ``recovered`` is given the report of ``recover``, where something was running.
 
         Raises:
             IllegalTransition: it has ended, and no item has failed or was cancelled.
@@ -116,7 +117,9 @@ class Steering:
         """
         job = self.refresh()
         if job.counts.running:
-            self._app.recover()
+            report = self._app.recover()
+            if recovered is not None:
+                recovered(report)
             job = self.refresh()
         if job.status in JOB_ENDS or job.counts.failed or job.counts.cancelled:
             again.resume(self._app.writing(), self.id, now=clock.now(), actor=self._app.actor, progress=progress)

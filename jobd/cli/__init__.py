@@ -80,6 +80,7 @@ def _report(session: Session, error: BaseException) -> int:
 
         traceback.print_exception(error)
     what, hint = explain(error)
+    hint = session.whole(hint) if hint else None
     sys.stderr.write(f"error: {what}\n" + (f"  hint: {hint}\n" if hint else ""))
     sys.stderr.flush()
     if isinstance(error, (KeyboardInterrupt, click.Abort)):

@@ -26,6 +26,9 @@ def explain(error: BaseException) -> tuple[str, str | None]:
         return _unknown("option", error.option_name, error.possibilities, _help(error))
     if isinstance(error, click.UsageError):
         message = error.format_message().rstrip(".")
+        if isinstance(error, click.MissingParameter):
+            # The choices of an argument come on lines of their own.
+            message = " ".join(message.split())
         return escape(message[:1].lower() + message[1:]), _help(error)
     if isinstance(error, click.ClickException):
         return escape(error.format_message()), None

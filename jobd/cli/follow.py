@@ -42,7 +42,6 @@ def watch(session: Session, id_: str, *, exit_status: bool, as_json: bool, as_js
     if output.human and ended_before:
         output.screen.sentence(panel.ended(job.json(), job.durations()))
         return int(exit_status and job.status != COMPLETED)
-    session.log()
     with Interrupts() as interrupts:
         follow = following.Following(session, job, _view(session, output), interrupts)
         try:

@@ -20,6 +20,16 @@ if TYPE_CHECKING:
     Command = Callable[[str], str]
 
 OPEN: Final = ("queued", "running")
+# Of events that move no status: a request, a pause.
+_PAST: Final = {
+    "cancel": "cancel asked for",
+    "fail": "fail asked for",
+    "pause": "paused",
+    "unpause": "unpaused",
+    "time_out": "timed out",
+    "delete": "delete asked for",
+    "prune": "values pruned",
+}
 
 
 def alive(job: Record) -> bool:
@@ -258,4 +268,7 @@ def error_text(record: Record) -> str:
 
 def _event(event: Record, now: dt.datetime) -> str:
     by = f" by {escape(event['actor'])}" if event["actor"] else ""
-    return f"{times.short(event['at'], now)} {escape(event['to_status'] or event['name'])}{by}"
+    name, to_status = str(event["name"]), event["to_status"]
+    moved = to_status and to_status != event["from_status"]
+    word = str(to_status) if moved else _PAST.get(name, name)
+    return f"{times.short(event['at'], now)} {escape(word)}{by}"

@@ -32,7 +32,10 @@ _LEVELS: Final = {"ok": ("✔", "green"), "warning": ("!", "yellow"), "broken": 
 @shape_options()
 @pass_session
 def recover(session: Session, *, check_only: bool, as_json: bool) -> int:
-    """Settle the running items that nobody runs, each by its evidence."""
+    """Settle the running items that nobody runs, each by its evidence; leave with 1 where one stays without an answer.
+
+    Whether the work of an item was done, its task's own verify is asked: --app names the program that has it.
+    """
     return tell(session, session.app.recover(check_only=check_only), "recover", as_json=as_json)
 
 
@@ -67,13 +70,22 @@ def tell(session: Session, report: Report, line: str, *, as_json: bool) -> int:
         output.many(records, lambda screen, _: _changes(screen, changes, check_only=check_only), CHANGE_FIELDS)
     if output.human or not as_json:
         session.say(_verdict(session, report, line))
-    return FOUND_WORK if check_only and changes else 0
+    warn_of_what_stays(session, report)
+    if check_only and (changes or report.stays):
+        return FOUND_WORK
+    return int(bool(report.stays))
+
+
+def warn_of_what_stays(session: Session, report: Report) -> None:
+    """Say what a pass would have settled and could not, and why."""
+    for why, count in report.stays.items():
+        session.warn(f"{count:,} item{' stays' if count == 1 else 's stay'}: {escape(why)}")
 
 
 def _verdict(session: Session, report: Report, line: str) -> str:
     count, name = report.total, report.name.replace("_", " ")
     if not count:
-        return f"nothing to {name}"
+        return f"nothing {'else ' if report.stays else ''}to {name}"
     if report.check_only:
         same = "" if line.endswith("--all") else "   (jobd start does the same)"
         return f"Nothing was changed. Do it: {session.line(line)}{same}"

@@ -51,7 +51,6 @@ def run(
     if job_id is not None and (extra := submission.typed(source, options)):
         raise UsageError(f"--job goes on with a job as it is: {', '.join(extra)} cannot be given with it")
     task = load_task(session, target)
-    session.log()
     return _Run(session, task, target, source, options, job_id, workers, Output(session, as_json=as_json)).through()
 
 
@@ -92,13 +91,16 @@ class _Run:
         """
         before, others = self._before(), following.runnable(self.session.app)
         with ExitStack() as stack:
+            # Before there is anything that a Ctrl-C could cut off.
+            interrupts = stack.enter_context(Interrupts())
             try:
                 daemon = stack.enter_context(following.daemon_here(self.session, self.workers))
             except DaemonRunning:
                 raise _Outrun from None
-            job = self._job(before)
+            # While the daemon leaves at the end, what it does for others, a Ctrl-C hurries it.
+            stack.callback(interrupts.close)
+            job = self._job(before, interrupts)
             following.say_also_running(self.session, job, others)
-            interrupts = stack.enter_context(Interrupts())
             view = self._view(self.workers or self.session.app.settings.workers, following.RUNS_HERE)
             follow = following.Following(self.session, job, view, interrupts, self.workers)
             try:
@@ -121,11 +123,12 @@ class _Run:
                 f"the daemon of {self.session.app.path} (pid {daemon.pid}) does not know the task {self.task.name}",
                 hint="another --db, or restart the daemon with its program: jobd --app ./program.py start",
             )
-        job = self._job(self._before())
-        if self.workers is not None:
-            self.session.warn(f"-j {self.workers} has no effect: the daemon (pid {daemon.pid}) has its own workers")
-        self.session.say(f"job {job.id} is with the daemon (pid {daemon.pid})")
+        before = self._before()
         with Interrupts() as interrupts:
+            job = self._job(before, interrupts)
+            if self.workers is not None:
+                self.session.warn(f"-j {self.workers} has no effect: the daemon (pid {daemon.pid}) has its own workers")
+            self.session.say(f"job {job.id} is with the daemon (pid {daemon.pid})")
             view = self._view(None, following.RUNS_ELSEWHERE)
             follow = following.Following(self.session, job, view, interrupts, self.workers)
             try:
@@ -144,13 +147,20 @@ class _Run:
             return self._known(self.job_id).counts
         return submission.counts_before(self.session.app, self.task.name, self.options["job_key"])
 
-    def _job(self, before: Counts | None) -> Job:
-        """Return the job, found or submitted, and say what was there before."""
+    def _job(self, before: Counts | None, interrupts: Interrupts) -> Job:
+        """Return the job, found or submitted, and say what was there before.
+
+        Raises:
+            KeyboardInterrupt: not all of its items were read; it is not submitted.
+        """
         if self.job_id is not None:
             job = self._known(self.job_id)
         else:
             keywords = submission.keywords(self.source, self.options)
-            items = submission.items_of(self.session.app, self.source, self.task.name)
+            with interrupts.throwing():
+                items = submission.items_of(self.session.app, self.source, self.task.name)
+            if items is not None:
+                items = interrupts.reading(items)
             job = self.task.submit(items, target=self.target, **keywords)
         submission.announce(self.session, job, before)
         return job

@@ -20,7 +20,7 @@ from jobd.cli.verb import pass_session, verb
 from jobd.errors import Conflict, JobdError, NotFound, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from jobd.cli.session import Session
 
@@ -89,7 +89,9 @@ class Installed:
     def __init__(self, name: str, database: str) -> None:
         self.name = name
         self.database = database
-        config = os.environ.get("XDG_CONFIG_HOME") or Path("~/.config").expanduser()
+        config = os.environ.get("XDG_CONFIG_HOME", "")
+        # A relative one is to be ignored, says the specification of base directories; and systemd does.
+        config = config if config.startswith("/") else str(Path("~/.config").expanduser())
         self.path = Path(config, "systemd", "user", f"{name}.service")
 
     def read(self) -> str | None:
@@ -97,9 +99,11 @@ class Installed:
 
         Raises:
             Conflict: it was not written by jobd.
+            UsageError: its folder cannot be read.
         """
         try:
-            text = self.path.read_text(encoding="utf-8", errors="replace")
+            with self._usable():
+                text = self.path.read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             return None
         if not text.startswith(MARK):
@@ -107,11 +111,16 @@ class Installed:
         return text
 
     def write(self, text: str) -> None:
-        """Put the unit in its place, whole."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        new = self.path.with_suffix(".new")
-        new.write_text(text, encoding="utf-8")
-        new.replace(self.path)
+        """Put the unit in its place, whole.
+
+        Raises:
+            UsageError: its folder cannot be written.
+        """
+        with self._usable():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            new = self.path.with_suffix(".new")
+            new.write_text(text, encoding="utf-8")
+            new.replace(self.path)
 
     def json(self) -> dict[str, Any]:
         """Return what is known of it; None where nobody can be asked."""
@@ -119,11 +128,22 @@ class Installed:
             "name": self.name,
             "unit": str(self.path),
             "database": self.database,
-            "installed": self.path.is_file(),
+            "installed": self.read() is not None,
             "enabled": self._is("enabled"),
             "active": self._is("active"),
             "linger": _lingers(),
         }
+
+    @contextlib.contextmanager
+    def _usable(self) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise UsageError(
+                f"{self.path}: {error.strerror}", hint="units lie in XDG_CONFIG_HOME, or in ~/.config without it"
+            ) from error
 
     def _is(self, state: str) -> bool | None:
         answer = _systemctl(f"is-{state}", self.name)

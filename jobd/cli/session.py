@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from jobd.cli.screen import Screen
 from jobd.cli.text import escape, escape_lines
@@ -14,6 +15,10 @@ from jobd.cli.text import escape, escape_lines
 if TYPE_CHECKING:
     from jobd.app import Jobd
     from jobd.cli.screen import Panel
+
+
+# In a hint, with the verb of jobd that comes next.
+_COMMAND: Final = re.compile(r"(^|; |&& |, )jobd (?=[a-z])")
 
 
 class Session:
@@ -84,10 +89,14 @@ class Session:
         """
         import shlex
 
-        program = "./program.py" if words.startswith("start") else None
+        program = "./program.py" if words.startswith(("start", "service install")) else None
         given = {"--db": self.db, "--app": self.app_name or program}
         options = " ".join(f"{name} {shlex.quote(value)}" for name, value in given.items() if value)
         return escape(f"jobd {options + ' ' if options else ''}{words}")
+
+    def whole(self, hint: str) -> str:
+        """Return a hint whose commands have the global options that this call was given: they are typed as they are."""
+        return _COMMAND.sub(lambda found: f"{found[1]}{self.line('')}", hint)
 
     def warn(self, line: str, hint: str | None = None) -> None:
         """Write a warning and what to type."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
@@ -9,6 +10,7 @@ import click
 from jobd import clock
 from jobd.cli import ids, jobview
 from jobd.cli.interrupts import Interrupts
+from jobd.cli.mend import warn_of_what_stays
 from jobd.cli.output import Output, shape_options
 from jobd.cli.progress import counting
 from jobd.cli.text import escape
@@ -16,7 +18,7 @@ from jobd.cli.verb import pass_session, verb
 from jobd.states import JOB_ENDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from jobd.cli.screen import Screen
     from jobd.cli.session import Session
@@ -69,7 +71,8 @@ def fail(session: Session, ids_: tuple[str, ...], *, reason: str, as_json: bool)
     """Fail jobs for a reason of one's own: nothing more of them starts, what runs is told, the rest is cancelled."""
 
     def act(job: Job, progress: Callable[[int], None]) -> object:
-        return job.fail(reason, progress=progress)
+        with _heard(session, job, "fail", "was failed before", reason):
+            return job.fail(reason, progress=progress)
 
     return _steer(session, ids_, Act(act, "failing", _unstarted, _stopped("failed")), as_json=as_json)
 
@@ -83,7 +86,8 @@ def pause(session: Session, ids_: tuple[str, ...], *, reason: str | None, as_jso
     """Start nothing more of jobs until they are unpaused; what runs ends."""
 
     def act(job: Job, progress: Callable[[int], None]) -> object:  # noqa: ARG001 - it is one small write
-        return job.pause(reason)
+        with _heard(session, job, "pause", "was paused before", reason):
+            return job.pause(reason)
 
     return _steer(session, ids_, Act(act, "pausing", _none, _paused), as_json=as_json)
 
@@ -122,7 +126,7 @@ def resume(session: Session, ids_: tuple[str, ...], *, as_json: bool) -> int:
     """Queue the failed and cancelled items of jobs again, and recover what nobody runs."""
 
     def act(job: Job, progress: Callable[[int], None]) -> object:
-        return job.resume(progress=progress)
+        return job.resume(progress=progress, recovered=lambda report: warn_of_what_stays(session, report))
 
     def whole(counts: Counts) -> int:
         return counts.failed + counts.cancelled
@@ -146,6 +150,15 @@ def _steer(session: Session, names: tuple[str, ...], verb: Act, *, as_json: bool
     elif not output.human:
         output.many(records, _nothing, _FIELDS)
     return 0
+
+
+@contextmanager
+def _heard(session: Session, job: Job, verb: str, already: str, reason: str | None) -> Iterator[None]:
+    """Say so where the verb was answered as one that is known: then its reason is kept nowhere."""
+    takes = verb in job.json()["operations"]
+    yield
+    if reason is not None and not takes:
+        session.warn(f"{_name(job)} {already}: this reason is not kept")
 
 
 def _unstarted(counts: Counts) -> int:

@@ -88,8 +88,12 @@ def checked_name(name: str) -> str:
         UsageError: no unit can have it.
     """
     name = name.removesuffix(".service")
-    if not re.fullmatch(r"[A-Za-z0-9:_.-]{1,200}", name) or name.startswith("."):
-        raise UsageError(f"not the name of a service: {escape(name)}", hint="letters, digits, and :_.-")
+    # One that begins with a dash is an option to whoever types it after systemctl, and to systemctl too.
+    if not re.fullmatch(r"[A-Za-z0-9:_][A-Za-z0-9:_.-]{0,199}", name):
+        raise UsageError(
+            f"not the name of a service: {escape(name)}",
+            hint="letters, digits, and :_.-, of which - and . do not come first",
+        )
     return name
 
 

@@ -21,6 +21,11 @@ class Verb(click.Command):
         self.examples = examples
         global_options(self, hidden=True)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb. Whatever it comes to, what jobd logs is talk: escaped, and without tracebacks."""
+        ctx.ensure_object(Session).log()
+        return super().invoke(ctx)
+
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
         """Write the examples."""
         write_lines(formatter, "Examples" if len(self.examples) > 1 else "Example", self.examples)

@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from jobd.maintenance.report import UNANSWERED
+
 if TYPE_CHECKING:
     from jobd.config import Settings
     from jobd.maintenance.report import Report
@@ -37,7 +39,8 @@ class Account:
         """A pass has run to its end."""
         ran = self._passes.setdefault(report.name, _Ran())
         ran.runs += 1
-        ran.counts.update(report.counts)
+        # What stays is met again at every beat: it would be counted once for each.
+        ran.counts.update({word: count for word, count in report.counts.items() if word != UNANSWERED})
         ran.error = None
 
     def failed(self, name: str, error: BaseException) -> None:

@@ -21,6 +21,8 @@ from jobd.process import holders as _holders
 _RETRY: Final = 0.02
 # A probe holds the lock for an instant; a daemon that starts just then must not take it for another daemon.
 PATIENCE: Final = 0.5
+# To who wanted to run items.
+IN_USE: Final = "jobd watch to look, jobd submit to hand it work"
 
 
 class Owner(NamedTuple):
@@ -161,4 +163,4 @@ def _taken(path: str) -> DaemonRunning:
             f"the lock of {path} is held by pid {holding}, left behind by its last daemon ({who})",
             hint=f"ps -p {holding} shows what it is; the lock is free when it ends",
         )
-    return DaemonRunning(f"another daemon owns {path} ({who})", hint="jobd watch to look, jobd submit to hand it work")
+    return DaemonRunning(f"another daemon owns {path} ({who})", hint=IN_USE)

@@ -7,9 +7,11 @@ and is asked about again on the next beat.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+import threading
+from typing import TYPE_CHECKING, Any, Final
 
 from jobd import codec
+from jobd.context import storable
 from jobd.hooks import HookContext, idempotency_key
 from jobd.maintenance.evidence import Unanswered
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("jobd.task")
 
+_LONGEST: Final = 200
+
 
 def verifiers(tasks: Mapping[str, Task[..., Any]]) -> dict[str, Verify]:
     """Return the hooks of those tasks that have one."""
@@ -33,8 +37,8 @@ def later(tasks: Mapping[str, Task[..., Any]]) -> dict[str, Verify]:
     return dict.fromkeys(verifiers(tasks), _not_now)
 
 
-def _not_now(subject: Subject) -> str | None:
-    raise Unanswered(subject.key)
+def _not_now(subject: Subject) -> str | None:  # noqa: ARG001 - the shape of a hook
+    raise Unanswered("it was not asked yet")
 
 
 def _asked(task: Task[..., Any]) -> Verify:
@@ -43,11 +47,23 @@ def _asked(task: Task[..., Any]) -> Verify:
             value = _call(task, subject)
             return None if value is None else codec.result(value)
         except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+                # Somebody types recover, and does not want to wait for the answer.
+                raise
             # SystemExit too: it would end the thread that keeps the daemon in order.
             log.exception("verify of %s could not say whether item %d is done", task.name, subject.item_id)
-            raise Unanswered(subject.key) from error
+            raise Unanswered(_words(error)) from error
 
     return ask
+
+
+def _words(error: BaseException) -> str:
+    """Return an error in words that a report can keep, whatever it says of itself."""
+    try:
+        said = str(error)
+    except Exception:  # noqa: BLE001 - the user's own class
+        said = ""
+    return storable(f"{type(error).__name__}: {said}" if said else type(error).__name__)[:_LONGEST]
 
 
 def _call(task: Task[..., Any], subject: Subject) -> Any:

@@ -26,7 +26,7 @@ MAX_INTERRUPTIONS: Final = 5
 
 
 class Unanswered(Exception):
-    """A task's ``verify`` cannot say now; its item stays as it is and is asked about again."""
+    """A task's ``verify`` cannot say now; its item stays as it is and is asked about again. Its text says why."""
 
 
 # What a task's own code says of an orphan: its result as JSON text, or None where its work was not done. It raises
@@ -95,6 +95,10 @@ class Evidence:
         tasks = self.rules.verify
         return [item for item in found if item.task in tasks and item.result is None and self._of(item) is not None]
 
+    def foreign(self, found: Sequence[Running]) -> list[Running]:
+        """Return the orphans that nobody here can judge, whatever else is known of them."""
+        return [item for item in found if self._meant(item) and item.result is None and self._of(item) is not None]
+
     def judge(self, found: Sequence[Running], answers: Answers) -> list[Verdict]:
         """Return what becomes of those that nobody runs; a doubtful one without an answer stays as it is."""
         return [verdict for item in found if (verdict := self._judge(item, answers)) is not None]
@@ -103,7 +107,7 @@ class Evidence:
         if item.result is not None and not self.holder.has_in_hand(item.daemon_id, item.id):
             return Verdict(item, "reconcile", item.result, STORED)
         evidence = self._of(item)
-        if evidence is None or (item.intent is not None and item.task not in self.rules.tasks):
+        if evidence is None or self._meant(item):
             return None
         token = (item.id, item.attempt)
         if item.task in self.rules.verify and token not in answers:
@@ -113,6 +117,10 @@ class Evidence:
             why, silent = evidence
             return Verdict(item, "reconcile", COMPLETED, f"{why}; verify: it is done", silent, value=value)
         return self._interrupted(item, *evidence)
+
+    def _meant(self, item: Running) -> bool:
+        """Say whether the item had begun something that only a task unknown here can tell of."""
+        return item.intent is not None and item.task not in self.rules.tasks
 
     def _of(self, item: Running) -> tuple[str, bool] | None:
         """Return what tells that nobody runs the item and whether it is only silence; None while somebody may."""

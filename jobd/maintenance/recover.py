@@ -5,14 +5,13 @@ Whoever calls holds the file's lock.
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING
 
 from jobd.maintenance.evidence import Answers, Evidence, Holder, Rules, Unanswered
 from jobd.maintenance.report import Change, Report, Tally
 from jobd.states import QUEUED, RUNNING
 from jobd.store import orphans
-from jobd.store.batches import BATCH, always, breathe
+from jobd.store.batches import BATCH, Pace, always, breathe
 from jobd.store.ending import Ended, end_jobs, finished_but_open
 from jobd.store.removal import DeadSubmission, dead_submissions, request_removal
 
@@ -39,7 +38,8 @@ def recover(
     batches, the rest is left to the next call.
     """
     tally = Tally()
-    for v in _settle(store, holder, rules, now=now, actor=actor, check_only=check_only, go_on=go_on):
+    settled = _settle(store, holder, rules, now=now, actor=actor, check_only=check_only, go_on=go_on, stay=tally.stay)
+    for v in settled:
         item = v.item
         tally.add(Change(item.job_id, item.id, item.key, RUNNING, v.target, v.evidence, item.since, item.attempt))
     submissions = dead_submissions(store) if go_on() else []
@@ -53,49 +53,68 @@ def recover(
 
 
 def _settle(
-    store: Store, holder: Holder, rules: Rules, *, now: int, actor: str, check_only: bool, go_on: Callable[[], bool]
+    store: Store,
+    holder: Holder,
+    rules: Rules,
+    *,
+    now: int,
+    actor: str,
+    check_only: bool,
+    go_on: Callable[[], bool],
+    stay: Callable[[str], None],
 ) -> Iterator[Verdict]:
     # Before anything is changed: in the last of several batches a daemon's one row left is not its only one.
     evidence = Evidence(holder, rules, store.read(orphans.rows_of_daemons), now)
-    last = (0, 0)
+    last, pace = (0, 0), Pace(BATCH)
     while evidence.rows_of and go_on():
+        size = pace.size
 
-        def look(connection: Connection, last: tuple[int, int] = last) -> list[Running]:
-            return orphans.running(connection, last)
+        def look(connection: Connection, size: int = size, last: tuple[int, int] = last) -> list[Running]:
+            return orphans.running(connection, last, size)
 
         # Outside the write lock: mostly there is nothing to do, and what a task's own code says may take its time.
         found = store.read(look)
         doubtful = evidence.doubtful(found)
-        answers = _ask(store, evidence, doubtful, go_on)
+        answers = _ask(store, evidence, doubtful, go_on, stay)
+        for item in evidence.foreign(found):
+            stay(f"task {item.task} is not registered here; --app names its program")
         verdicts = evidence.judge(found, answers)
         if doubtful and not go_on():
             # That may have taken long: who was told to leave meanwhile may not hold the lock any more.
             return
         if verdicts and not check_only:
 
-            def act(connection: Connection, answers: Answers = answers) -> list[Verdict]:
+            def act(connection: Connection, size: int, answers: Answers = answers) -> list[Verdict]:
                 # Looked at again: each of them may have moved in between.
-                again = evidence.judge(look(connection), answers)
+                again = evidence.judge(look(connection, size), answers)
                 return orphans.carry_out(
                     store, connection, again, since=evidence.since, holder=holder.daemon_id, now=now, actor=actor
                 )
 
-            verdicts = store.write(act)
+            verdicts = pace.write(store, act)
             breathe()
         yield from verdicts
-        if len(found) < BATCH:
+        if len(found) < size:
             return
         last = (found[-1].job_id, found[-1].id)
 
 
-def _ask(store: Store, evidence: Evidence, doubtful: Sequence[Running], go_on: Callable[[], bool]) -> Answers:
-    """Ask the tasks' own code about the orphans that it knows more of."""
+def _ask(
+    store: Store,
+    evidence: Evidence,
+    doubtful: Sequence[Running],
+    go_on: Callable[[], bool],
+    stay: Callable[[str], None],
+) -> Answers:
+    """Ask the tasks' own code about the orphans that it knows more of; ``stay`` is told why one has no answer."""
     answers: Answers = {}
     for item in doubtful:
         subject = orphans.subject(store, item.id, item.attempt) if go_on() else None
         if subject is not None:
-            with contextlib.suppress(Unanswered):
+            try:
                 answers[item.id, item.attempt] = evidence.rules.verify[item.task](subject)
+            except Unanswered as error:
+                stay(f"its verify could not say ({error})")
     return answers
 
 
@@ -116,12 +135,15 @@ def _end_finished(
     """End the jobs that were left open though nothing of them is."""
     # Looked for outside the write lock: mostly there is none. end_jobs asks again which of them have nothing open.
     job_ids = finished_but_open(store) if go_on() else []
-    for start in range(0, len(job_ids), BATCH):
+    pace, start = Pace(BATCH), 0
+    while start < len(job_ids):
+        batch = job_ids[start : start + pace.size]
+        start += len(batch)
 
-        def end(connection: Connection, batch: Sequence[int] = job_ids[start : start + BATCH]) -> list[Ended]:
+        def end(connection: Connection, _: int = 0, batch: Sequence[int] = batch) -> list[Ended]:
             return end_jobs(store, connection, batch, now=now, actor=actor, check_only=check_only)
 
-        yield from store.read(end) if check_only else store.write(end)
+        yield from store.read(end) if check_only else pace.write(store, end)
         breathe()
         if not go_on():
             return

@@ -8,6 +8,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Self
 
 KEPT: Final = 1_000
+UNANSWERED: Final = "unanswered"  # the word for what a pass would have settled and could not
+_REASONS: Final = 10
+_OTHERS: Final = "for other reasons"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ class Tally:
         self.changes: list[Change] = []
         self.counts: Counter[str] = Counter()
         self.unnamed = 0
+        self.stays: Counter[str] = Counter()
 
     def add(self, change: Change, word: str | None = None) -> None:
         """Count a change under ``word``, else under the status that it led to."""
@@ -50,9 +54,14 @@ class Tally:
         else:
             self.unnamed += 1
 
+    def stay(self, why: str) -> None:
+        """Count an item that stays as it is though nobody runs it; the first reasons are kept."""
+        self.counts[UNANSWERED] += 1
+        self.stays[why if why in self.stays or len(self.stays) < _REASONS else _OTHERS] += 1
+
     def report(self, name: str, *, check_only: bool) -> Report:
         """Return it as the report of a pass."""
-        return Report(name, check_only, self.changes, dict(self.counts), self.unnamed)
+        return Report(name, check_only, self.changes, dict(self.counts), self.unnamed, dict(self.stays))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +69,8 @@ class Report:
     """One run of a pass; with ``check_only`` nothing was changed.
 
     ``counts`` adds up the changes in its own words; ``changes`` names the first of them, ``unnamed`` is how many more
-    there were.
+    there were. ``stays`` says of what it would have settled and could not (``unanswered`` in ``counts``) how many it
+    were, by why.
     """
 
     name: str
@@ -68,6 +78,7 @@ class Report:
     changes: list[Change] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     unnamed: int = 0
+    stays: dict[str, int] = field(default_factory=dict)
 
     @property
     def total(self) -> int:

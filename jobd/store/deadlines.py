@@ -215,12 +215,23 @@ def move(store: Store, gap_ms: int, *, now: int, go_on: Callable[[], bool] = alw
     _move_items(store, items, gap_ms, go_on)
 
 
-def move_waiting(store: Store, job_id: int, gap_ms: int) -> None:
-    """Move the deadlines of one job's waiting items."""
+# What an item waits for has no time from which it may be claimed: there stands up to when its deadline was moved.
+_MOVE_WAITING: Final = (
+    "update job_items set deadline_at = deadline_at + max(0, ? - max(available_at, ?)),"
+    " available_at = max(available_at, ?)"
+    " where status = 'waiting' and deadline_at > 0 and id in "
+)
+
+
+def move_waiting(store: Store, job_id: int, *, paused_at: int, now: int) -> None:
+    """Move the deadlines of one job's waiting items by its pause until ``now``.
+
+    Killed in between, the same again at any later time moves each by what it was not moved by before.
+    """
     items = _ids(
         store, "select id from job_items where status = 'waiting' and deadline_at > 0 and +job_id = ?", (job_id,)
     )
-    _move_items(store, items, gap_ms, always)
+    _in_batches(store, items, _MOVE_WAITING, (now, paused_at, now), always)
 
 
 def move_job(connection: Connection, job_id: int, gap_ms: int, now: int) -> None:

@@ -63,9 +63,9 @@ _RUNNING: Final = (
 )
 
 
-def running(connection: Connection, after: tuple[int, int] = (0, 0)) -> list[Running]:
-    """Return up to 2,000 running items after (job id, item id), in that order."""
-    return [Running(*row) for row in connection.execute(_RUNNING, (*after, BATCH)).fetchall()]
+def running(connection: Connection, after: tuple[int, int] = (0, 0), limit: int = BATCH) -> list[Running]:
+    """Return up to ``limit`` running items after (job id, item id), in that order."""
+    return [Running(*row) for row in connection.execute(_RUNNING, (*after, limit)).fetchall()]
 
 
 def rows_of_daemons(connection: Connection) -> dict[int | None, int]:

@@ -52,7 +52,7 @@ def unpause(store: Store, job_id: int, *, now: int, actor: str) -> Answer:
         return Answer.REPLAYED
     gap = max(0, now - paused_at)
     # First, and in batches: while it is paused none of them is judged, and a kill in between leaves it paused.
-    move_waiting(store, job_id, gap)
+    move_waiting(store, job_id, paused_at=paused_at, now=now)
 
     def work(connection: Connection) -> Answer:
         if _paused_at(connection, job_id) is None or not connection.execute(_UNPAUSE, (job_id, paused_at)).rowcount:

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from jobd.store.copies import At, Examined, Watch
     from jobd.store.invariants import Violation
 
+_MADE: Final = "name the file that jobd backup has made"
 _LOGS: Final = ("-wal", "-journal")
+_ANOTHER: Final = "the same again with another backup"
 _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
@@ -51,12 +53,16 @@ def restore(path: str, backup: str, *, now: int, at: At, watch: Watch = copies.u
 
     Raises:
         NotFound: there is no such backup.
-        UsageError: the backup is the database itself.
+        UsageError: the backup is the database itself, or no file that could be one.
         StoreBusy: the disk is full, or another program has the database open.
         StoreUnusable: the backup is truncated, damaged, another application's or of a newer schema; the database is
             another application's, or its folder cannot be written.
     """
+    if not backup:
+        raise UsageError("no backup is named", hint=_MADE)
     backup = os.path.realpath(backup)
+    if os.path.isdir(backup):  # noqa: PTH112 - names are text here
+        raise UsageError(f"{backup} is a folder", hint=_MADE)
     _look_at(path, backup)
     incoming = path + file.INCOMING
     with copies.told(path), contextlib.ExitStack() as tidy:
@@ -76,14 +82,14 @@ def _look_at(path: str, backup: str) -> None:
     """Refuse what is not meant, before anything is made."""
     size = file.size(backup)
     if size is None:
-        raise NotFound(f"there is no file at {backup}")
+        raise NotFound(f"there is no file at {backup}", hint=_MADE)
     if file.identity(backup) == file.identity(path):
-        raise UsageError(f"{backup} is the database itself", hint="name the file that jobd backup has made")
+        raise UsageError(f"{backup} is the database itself", hint=_MADE)
     if not size:
-        raise file.unusable(backup, "the file is empty", hint="another backup")
+        raise file.unusable(backup, "the file is empty", hint=_ANOTHER)
     if file.bytes_of(f"{backup}-journal"):
         raise file.unusable(
-            backup, "it was left in the middle of a change: there is a -journal beside it", hint="another backup"
+            backup, "it was left in the middle of a change: there is a -journal beside it", hint=_ANOTHER
         )
     if os.path.lexists(path) and not os.path.isfile(path):  # noqa: PTH113 - names are text here
         raise file.unusable(path, "it is not a regular file")
@@ -101,8 +107,9 @@ def _copy(backup: str, incoming: str, watch: Watch) -> Examined:
         except sqlite3.Error as error:
             raise meaning(error, backup, waited=BUSY_TIMEOUT_MS / 1000) from error
     except StoreUnusable as error:
-        if error.hint and "jobd restore" in error.hint:
-            error.hint = "another backup"
+        if not error.hint or "jobd restore" in error.hint or "ANOTHER_FILE" in error.hint:
+            # It is not the database's fault, which those are for.
+            error.hint = _ANOTHER
         raise
 
 

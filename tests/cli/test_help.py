@@ -64,6 +64,7 @@ def test_no_verb_shows_the_page_and_is_a_usage_error(jobd):
         (["--dbb", "x"], "no option '--dbb'", "did you mean --db"),
         (["list", "--status", "fine"], "'fine' is not one of", "jobd list --help"),
         (["item"], "missing argument 'ID:KEY'", "jobd item --help"),
+        (["service"], "Choose from: install, uninstall, status", "jobd service --help"),
         (["list", "--limit", "x"], "'x' is not a valid integer", "jobd list --help"),
         (["list", "--json", "--jsonl"], "exclude each other", None),
         (["show", "\x1b[2J"], "not an id: '\\x1b[2J'", "@last"),

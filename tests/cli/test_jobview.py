@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from jobd.cli import jobview, panel, signs
+from jobd.cli import jobview, panel, signs, times
 from jobd.cli.screen import Screen
 
 NOW = dt.datetime(2026, 11, 21, 12, 0, 6, tzinfo=dt.UTC)
@@ -206,3 +206,20 @@ def test_the_last_line_says_what_failed_and_how_fast_it_went(record):
 
 def test_the_last_line_of_an_interrupted_job_says_what_is_left(record):
     assert panel.interrupted(record()) == "job 7 checksum   interrupted: 799 of 2,039 items are left; nothing is lost"
+
+
+@pytest.mark.parametrize(
+    ("event", "said"),
+    [
+        (("submit", None, "queued"), "queued by cli"),
+        (("pause", "queued", "queued"), "paused by cli"),
+        (("unpause", "queued", "queued"), "unpaused by cli"),
+        (("cancel", "running", "running"), "cancel asked for by cli"),
+        (("start", "queued", "running"), "running by cli"),
+    ],
+)
+def test_an_event_that_moves_nothing_is_told_by_its_name(event, said):
+    name, source, target = event
+    record = {"at": "2026-11-21T12:00:02.000Z", "name": name, "from_status": source, "to_status": target}
+    at = times.parse("2026-11-21T12:00:05.000Z")
+    assert jobview._event({**record, "actor": "cli"}, at).endswith(said)

@@ -119,6 +119,9 @@ def test_the_folder_of_the_users_own_database_is_made_and_no_other(jobd, filled,
         (["backup"], 2, "missing argument 'DEST'"),
         (["--db", "none.db", "backup", "other.db"], 3, "there is no jobd file at"),
         (["restore", "none.db"], 3, "there is no file at"),
+        (["restore", ""], 2, "no backup is named"),
+        (["restore", "."], 2, "is a folder"),
+        (["--db", "nowhere/jobs.db", "restore", "copy.db"], 6, "there is no folder"),
         (["restore", "jobs.db"], 2, "is the database itself"),
         (["restore", "garbage.db"], 6, "not a database"),
         (["--db", "garbage.db", "backup", "other.db"], 6, "not a database"),
@@ -138,6 +141,25 @@ def test_a_refusal_is_a_line_and_a_code_and_changes_nothing(jobd, filled, typed,
     assert {path.name: path.read_bytes() for path in filled.iterdir() if path.suffix == ".db"} == before
 
 
+@pytest.mark.parametrize("made", [b"", b"garbage" * 1_000, "another's"], ids=["empty", "garbage", "another's"])
+def test_a_backup_that_is_none_is_told_apart_from_the_database(jobd, filled, made):
+    if isinstance(made, bytes):
+        (filled / "wrong.db").write_bytes(made)
+    else:
+        with sqlite3.connect(filled / "wrong.db") as connection:
+            connection.execute("create table theirs (x)")
+        connection.close()
+    answer = jobd("restore", "wrong.db")
+    assert answer.code == 6
+    assert answer.err.splitlines()[1:] == ["  hint: the same again with another backup"]
+
+
+def test_a_hint_names_the_database_that_was_typed(jobd, filled):
+    (filled / "garbage.db").write_bytes(b"garbage" * 1_000)
+    answer = jobd("--db", "garbage.db", "list")
+    assert "hint: jobd --db garbage.db doctor; jobd --db garbage.db restore BACKUP" in answer.err
+
+
 def test_a_database_with_a_daemon_is_copied_but_not_replaced(jobd, filled):
     claim = lock.Lock(str(filled / "jobs.db"))
     claim.acquire(lock.Owner(os.getpid(), "here", 0))
@@ -146,6 +168,7 @@ def test_a_database_with_a_daemon_is_copied_but_not_replaced(jobd, filled):
         answer = jobd("restore", "copy.db")
         assert answer.code == 7
         assert answer.err.startswith("error: another daemon owns")
+        assert answer.err.splitlines()[1:] == ["  hint: end it (SIGTERM lets it finish what runs), then the same again"]
         # Nothing to migrate is nothing to lock for.
         assert jobd("migrate").code == 0
     finally:

@@ -53,6 +53,20 @@ def test_a_paused_job_says_so_and_goes_on_when_it_is_unpaused(jobd, ask):
     assert jobd("run", WORK, "--job", "1").code == 0
 
 
+@pytest.mark.parametrize(
+    ("verb", "said"), [("pause", "was paused before"), ("fail", "was failed before")], ids=["pause", "fail"]
+)
+def test_a_second_reason_is_not_taken_in_silence(jobd, verb, said):
+    jobd("submit", WORK, "a")
+    assert "this reason is not kept" not in jobd(verb, "1", "--reason", "the first").err
+    answer = jobd(verb, "1", "--reason", "the second")
+    assert answer.code == 0
+    assert f"warning: job 1 work {said}: this reason is not kept" in answer.err.splitlines()
+    history = jobd("history", "1").out
+    assert "the first" in history
+    assert "the second" not in history
+
+
 def test_pausing_twice_is_no_error(jobd):
     jobd("submit", WORK, "a")
     assert [jobd(verb, "1").code for verb in ("pause", "pause", "unpause", "unpause")] == [0, 0, 0, 0]

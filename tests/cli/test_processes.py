@@ -3,10 +3,12 @@
 What a process of its own adds is a cold start, streams and signals: what needs none of them is asked in this one.
 """
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import termios
 
 import pytest
 from kit import forked
@@ -37,7 +39,6 @@ def test_the_first_ctrl_c_finishes_what_runs_and_says_how_to_go_on(place, start,
 def test_the_second_ctrl_c_stops_at_once_and_loses_nothing(place, start, ask, until, jobd):
     process = start("run", GATE, "a", "b", "-j", "1")
     until((place / "started-a").exists)
-    process.says("running")  # it watches, and listens to signals
     process.send_signal(signal.SIGINT)
     process.says("Finishing")
     process.send_signal(signal.SIGINT)
@@ -47,6 +48,34 @@ def test_the_second_ctrl_c_stops_at_once_and_loses_nothing(place, start, ask, un
     assert [item["status"] for item in ask("items", "1")] == ["queued", "queued"]
     (place / "open").touch()
     assert jobd("run", GATE, "--job", "1").code == 0
+
+
+def test_a_ctrl_c_before_the_watch_has_begun_is_one_like_any_other(place, jobd, until, monkeypatch):
+    def hit(*_):
+        until((place / "started-a").exists)
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr("jobd.cli.following.say_also_running", hit)
+    answer = jobd("run", GATE, "a", "b", "-j", "1")
+    (place / "open").touch()
+    assert answer.code == 130
+    assert "job 1 gate   interrupted: 2 of 2 items are left; nothing is lost" in answer.err
+
+
+def test_a_ctrl_c_while_items_are_typed_ends_at_once_and_submits_nothing(place, start, ask, until):
+    reader, writer = os.pipe()
+    process = start("run", GATE, "--from", "-", stdin=reader)
+    os.close(reader)
+    os.write(writer, b"a\n")
+    # It has read that, and waits for more.
+    until(lambda: fcntl.ioctl(writer, termios.FIONREAD, bytes(4)) == bytes(4))
+    process.send_signal(signal.SIGINT)
+    code, _, err = process.end()
+    os.close(writer)
+    assert code == 130
+    assert "error: interrupted" in err
+    assert ask("list") == []
 
 
 def test_a_killed_run_is_shown_as_run_by_nobody_and_goes_on_with_nothing_lost(place, start, ask, until, jobd):

@@ -314,7 +314,7 @@ def test_somebody_elses_unit_is_left_alone(jobd, systemd, units, tmp_path):
     folder = tmp_path / "config" / "systemd" / "user"
     folder.mkdir(parents=True)
     (folder / "mine.service").write_text("[Service]\nExecStart=/bin/true\n")
-    for action in ("install", "uninstall"):
+    for action in ("install", "uninstall", "status"):
         answer = jobd("--app", "./program.py", "service", action, "--name", "mine")
         assert answer.code == 4
         assert "was not written by jobd" in answer.err
@@ -385,3 +385,33 @@ def test_on_macos_it_says_in_one_line_that_it_is_not_supported_yet(jobd, units, 
     assert answer.code == 2
     assert answer.err.splitlines()[0] == "error: launchd is not supported yet"
     assert units() == {}
+
+
+@pytest.mark.parametrize("name", ["-x", ".x", "-.service", ""])
+def test_a_name_that_would_be_an_option_or_hidden_is_refused(name):
+    with pytest.raises(UsageError):
+        checked_name(name)
+
+
+def test_a_daemon_without_a_program_is_hinted_at_with_one(jobd, systemd):
+    hint = "  hint: jobd --app ./program.py service install"
+    assert hint in jobd("service", "install", "--no-start").err.splitlines()
+    jobd("service", "uninstall")
+    assert hint in jobd("service", "status").err.splitlines()
+
+
+@pytest.mark.parametrize("action", ["install", "status"])
+def test_a_folder_of_units_that_cannot_be_is_one_line_and_a_2(jobd, monkeypatch, place, action):
+    (place / "file").touch()
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(place / "file"))
+    answer = jobd("--app", "./program.py", "service", action)
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.startswith(f"error: {place}/file/systemd/user/jobd-")
+    assert len(answer.err.splitlines()) == 2
+
+
+def test_a_relative_folder_of_units_is_ignored(jobd, monkeypatch, place):
+    monkeypatch.setenv("XDG_CONFIG_HOME", "config")
+    assert jobd("--app", "./program.py", "service", "install").code == 0
+    assert list((place / ".config" / "systemd" / "user").glob("*.service"))
+    assert not (place / "config").exists()

@@ -118,7 +118,6 @@ def test_a_file_finds_its_neighbours(session, program):
         ("", "no.such.module:f", "cannot import no.such.module", None),
         ("", ":f", "no module before the colon", None),
         ("f = lambda x: x", "./program.py:f", "no name of its own", None),
-        ("async def f(x): ...", "./program.py:f", "async", None),
     ],
 )
 def test_code_that_cannot_be_meant_is_said_in_one_line(session, program, text, target, what, hint):

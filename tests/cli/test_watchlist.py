@@ -121,7 +121,7 @@ def test_a_list_without_keys_is_refused_with_what_to_type(jobd, verb):
     answer = jobd(*APP, verb, "work", "--watchlist")
     assert answer.code == 3
     assert answer.err.splitlines()[-2:] == [
-        "error: no key of work is on the watchlist", "  hint: jobd watchlist add work KEY…",
+        "error: no key of work is on the watchlist", "  hint: jobd --app ./program.py watchlist add work KEY…",
     ]  # fmt: skip
     assert rows(jobd("list")) == []
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import threading
+import types
+import zoneinfo
 
 import pytest
 
@@ -104,6 +107,39 @@ def test_a_clock_that_jumps_ahead_rings_once(clock, forward):
     clock.move(seconds=5)
     scheduler.run_pending()
     assert len(rung) == 2
+
+
+class LocalTime(dt.datetime):
+    """The naive local time of a zone, as the operating system gives it, moved by hand in UTC."""
+
+    at = NOON
+    zone = zoneinfo.ZoneInfo("Europe/Berlin")
+
+    @classmethod
+    def now(cls, tz=None):
+        assert tz is None
+        return cls.at.astimezone(cls.zone).replace(tzinfo=None)
+
+
+@pytest.mark.parametrize("night", ["2026-03-29", "2026-10-25"], ids=["the short night", "the long night"])
+def test_in_the_nights_in_which_the_clocks_change_no_beat_is_silent_or_doubled(monkeypatch, night):
+    midnight = dt.datetime.fromisoformat(f"{night}T00:00:00+00:00")
+    monkeypatch.setattr(LocalTime, "at", midnight - seconds(3_600))
+    for module in ("schedule.datetime", "jobd.maintenance.scheduler.dt"):
+        monkeypatch.setattr(module, types.SimpleNamespace(datetime=LocalTime, timedelta=dt.timedelta))
+    offset = LocalTime.at.astimezone(LocalTime.zone).utcoffset()
+    scheduler, rung = Scheduler(), []
+    scheduler.every(60, "recover", lambda: rung.append(LocalTime.at))
+    for _ in range(4 * 360):
+        LocalTime.at += seconds(10)
+        scheduler.run_pending()
+    assert LocalTime.at.astimezone(LocalTime.zone).utcoffset() != offset
+    gaps = [(later - earlier).total_seconds() for earlier, later in itertools.pairwise(rung)]
+    # Where the clock leaps ahead what is not due yet rings early, once; where it goes back, a period late, once.
+    assert max(gaps) <= 120
+    assert sum(gap > 60 for gap in gaps) <= 1
+    assert sum(gap < 60 for gap in gaps) <= 1
+    assert 239 <= len(rung) <= 241
 
 
 def test_less_than_a_second_is_kept_as_it_is(running):

@@ -547,8 +547,10 @@ def test_only_what_ends_is_progress_of_its_job_and_not_what_goes_back_to_the_que
 
 
 def test_many_are_recovered_in_batches_of_their_own_transactions_and_each_counts_once(world, monkeypatch):
-    """2,001 rows of one daemon: in the last batch one is left, which for that has not died alone."""
-    _, items = world.run(2_001)
+    """201 rows of one daemon: in the last batch one is left, which for that has not died alone."""
+    monkeypatch.setattr(recovering, "BATCH", 100)
+    monkeypatch.setattr(recovering.Pace, "held", lambda *_: None)
+    _, items = world.run(201)
     batches = []
     carry_out = orphans.carry_out
 
@@ -559,17 +561,17 @@ def test_many_are_recovered_in_batches_of_their_own_transactions_and_each_counts
         if len(batches) == 2:
             outside = SqliteStore(store.path)
             sql = "select count(*) from job_items where status='queued'"
-            assert outside.read(lambda other: other.execute(sql).fetchone()[0]) == 2_000
+            assert outside.read(lambda other: other.execute(sql).fetchone()[0]) == 100
             outside.close()
         return carry_out(store, connection, verdicts, **options)
 
     monkeypatch.setattr(orphans, "carry_out", counted)
     report = world.recover()
-    assert batches == [2_000, 1]
-    assert report.counts == {"queued": 2_001}
-    assert len(report.changes) == len({change.item_id for change in report.changes}) == KEPT
-    assert world.all("select interruptions, lone_deaths, count(*) from job_items group by 1, 2") == [(1, 0, 2_001)]
-    assert world.one("select items_running, items_total from jobs") == (0, 2_001)
+    assert batches == [100, 100, 1]
+    assert report.counts == {"queued": 201}
+    assert len(report.changes) == len({change.item_id for change in report.changes}) == 201
+    assert world.all("select interruptions, lone_deaths, count(*) from job_items group by 1, 2") == [(1, 0, 201)]
+    assert world.one("select items_running, items_total from jobs") == (0, 201)
     assert world.item(items[-1]) == "queued"
 
 

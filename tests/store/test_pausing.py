@@ -10,7 +10,7 @@ from jobd.store import deadlines
 from jobd.store.claim import Turns, claim
 from jobd.store.ending import end_jobs
 from jobd.store.pausing import pause, unpause
-from jobd.store.retry import resume
+from jobd.store.retry import resume, retry
 from jobd.store.steer import request_cancel, work_off
 from jobd.store.transitions import Answer
 
@@ -97,7 +97,7 @@ def test_the_deadlines_of_a_job_move_by_the_whole_pause(store, rows):
 
 def test_an_unpause_that_is_killed_half_way_leaves_the_job_paused_and_the_next_one_ends_it(store, rows, monkeypatch):
     monkeypatch.setattr(deadlines, "BATCH", 1)
-    job_id = rows.job(["waiting", "waiting"], **RUN)
+    job_id = rows.job(["waiting", "waiting", "waiting"], **RUN)
     rows.change("update job_items set deadline_at=?", NOW)
     pause(store, job_id, now=NOW, actor="cli")
 
@@ -112,9 +112,34 @@ def test_an_unpause_that_is_killed_half_way_leaves_the_job_paused_and_the_next_o
         with pytest.raises(Killed):
             unpause(store, job_id, now=LATER, actor="cli")
     assert rows.one("select paused_at from jobs") == NOW
-    unpause(store, job_id, now=LATER, actor="cli")
+    assert rows.all("select deadline_at from job_items order by deadline_at") == [(NOW,), (NOW,), (LATER,)]
+    # It is still paused, and its clock stands still until somebody asks again.
+    unpause(store, job_id, now=LATER + HOUR, actor="cli")
     assert rows.one("select paused_at from jobs") is None
-    assert rows.one("select min(deadline_at) from job_items") >= LATER
+    assert rows.all("select deadline_at from job_items") == [(LATER + HOUR,)] * 3, "each by the pause, none by it twice"
+    rows.assert_sound(job_id)
+
+
+def test_of_a_second_pause_deadlines_move_by_that_one_alone(store, rows):
+    job_id = rows.job(["waiting"], **RUN)
+    rows.change("update job_items set deadline_at=?", NOW)
+    for pause_at, unpause_at in [(NOW, LATER), (LATER + HOUR, LATER + 2 * HOUR)]:
+        pause(store, job_id, now=pause_at, actor="cli")
+        unpause(store, job_id, now=unpause_at, actor="cli")
+    assert rows.one("select deadline_at from job_items") == LATER + HOUR
+
+
+def test_what_failed_by_a_deadline_that_was_moved_is_due_at_once_when_it_is_retried(store, rows):
+    job_id = rows.job(["waiting"], **RUN)
+    rows.change("update job_items set deadline_at=?", NOW)
+    pause(store, job_id, now=NOW, actor="cli")
+    unpause(store, job_id, now=LATER, actor="cli")
+    found = store.read(lambda connection: deadlines.overdue_items(connection, LATER, 9))
+    store.write(
+        lambda connection: deadlines.fail_items(store, connection, found, at=LATER, now=LATER, actor="test"),
+    )
+    retry(store, job_id, now=LATER, actor="cli")
+    assert rows.one("select status, available_at from job_items") == ("queued", 0)
     rows.assert_sound(job_id)
 
 
