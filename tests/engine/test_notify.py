@@ -13,8 +13,13 @@ from jobd.engine.notify import Notify
 
 SECONDS = 20
 
-# What `jobd start` is at its heart, with a task that shows what its own processes inherit.
+# What `jobd start` is at its heart, with a task that shows what its own processes inherit. Its pulse is one of each
+# second that it is awake, and here a second is over sooner.
 SERVICE = """
+from jobd import clock
+
+awake = clock.awake
+clock.awake = lambda: 50 * awake()
 app = Jobd(path, heartbeat="20ms")
 
 @app.task
@@ -30,6 +35,13 @@ def wait(value):
 
 app.run(workers=1)
 say("left")
+"""
+# Refused at the first try, and not after half a second.
+REFUSED = f"""
+from jobd.engine.lock import Lock
+
+Lock.acquire.__kwdefaults__["patience"] = 0.0
+{SERVICE}
 """
 
 
@@ -98,7 +110,7 @@ def test_it_lives_while_it_drains(manager, program, app):
 
 def test_who_is_refused_is_never_ready(manager, program, app):
     with app.daemon():
-        assert program(SERVICE).leaves() != 0
+        assert program(REFUSED).leaves() != 0
     assert manager.silent()
 
 

@@ -10,6 +10,7 @@ import pytest
 from kit.rows import Rows
 
 from jobd import Lost, UsageError
+from jobd.engine import upkeep
 
 DONE = "its daemon is gone; verify: it is done"
 
@@ -116,7 +117,8 @@ def test_a_start_does_not_wait_for_it_and_claims_other_work_meanwhile(app, rows,
     assert len(asked) == 1
 
 
-def test_a_daemon_leaves_though_a_hook_never_answers(app, rows, orphan, gate, until):
+def test_a_daemon_leaves_though_a_hook_never_answers(app, rows, orphan, gate, until, monkeypatch):
+    monkeypatch.setattr(upkeep, "PATIENCE", 0.05)
     sent(app, gate.pass_through)
     daemon = app.daemon(workers=1)
     with contextlib.ExitStack() as stack:

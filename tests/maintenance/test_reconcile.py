@@ -423,7 +423,7 @@ def fill(rows, status, count, *, results):
     ("status", "results"), [("completed", True), ("failed", False), ("waiting", False), ("queued", False)]
 )
 def test_a_beat_with_nothing_to_do_costs_the_same_however_many_rows_there_are(rows, store, status, results):
-    fill(rows, status, 50_000, results=results)
+    fill(rows, status, 30_000, results=results)
     steps = itertools.count()
     store.connection().set_progress_handler(lambda: next(steps) and 0, 100)
     assert reconcile(store, holder=NOBODY, now=LATER, actor="test").changes == []

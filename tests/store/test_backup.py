@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import shutil
 import signal
 import sqlite3
 import stat
@@ -22,13 +23,33 @@ from jobd.store.invariants import check
 from jobd.store.sqlite import SqliteStore
 
 
-@pytest.fixture
-def full(store, rows):
-    """A store of some megabytes, most of them in the log."""
+@pytest.fixture(scope="module")
+def filled(shared, tmp_path_factory):
+    """A folder with a file of some megabytes, most of them in the log."""
+    store, rows = shared
     rows.job(["completed"] * 2_000)
     rows.change("update job_items set error=?", "x" * 2_000)
     rows.change("insert into results (item_id, attempt, task, key, value, created_at)"
                 " select id, 1, 'work', key, '1', 0 from job_items")  # fmt: skip
+    folder = tmp_path_factory.mktemp("filled")
+    for suffix in ("", "-wal"):
+        shutil.copy(f"{store.path}{suffix}", folder / f"jobs.db{suffix}")
+    assert (folder / "jobs.db-wal").stat().st_size > 4_000_000
+    return folder
+
+
+@pytest.fixture
+def store(filled, path):
+    store = SqliteStore(path)
+    for file in filled.iterdir():
+        shutil.copy(file, path.parent)
+    store.open()
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def full(store):
     return store
 
 

@@ -19,9 +19,9 @@ from jobd.store.submission import Submission
 from jobd.store.submit import submit
 
 NOW = 1_795_305_600_000
-CROWD = 30_000  # a fifth of it where it takes a look at each
+CROWD = 15_000  # two fifths of it where it takes a look at each
 # In steps of SQLite's machine, a fact where a time would be luck. One look at what is ready; one that also holds back
-# or lifts as many jobs as it may. Passing over the crowd takes 300,000.
+# or lifts as many jobs as it may. Passing over the crowd takes 150,000.
 GLANCE, LOOK = 5_000, 80_000
 FIRST, LAST = "the one before", "the one behind"
 
@@ -344,7 +344,7 @@ def add(connection, count, shapes, task="work"):
 def crowd(request, tmp_path_factory):
     """A store of many jobs that cannot run, with one before and one behind them that can; and how many are unknown."""
     unknown = [shape for shape in request.param if shape not in KNOWN]
-    size = CROWD if not unknown else CROWD // 5
+    size = CROWD if not unknown else CROWD * 2 // 5
     store = SqliteStore(tmp_path_factory.mktemp("crowd") / "jobs.db")
     store.open()
     store.connection().execute("pragma synchronous=off")

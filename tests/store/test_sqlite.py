@@ -195,6 +195,13 @@ def test_a_moved_or_replaced_file_has_another_identity(store, tmp_path):
 # -- refused, and not one byte changed --------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _what_was_there_before_stays():
+    # Each refusal looks whether its connections are collected: the suite's other objects need no look every time.
+    gc.collect()
+    gc.freeze()
+
+
 def bytes_of(folder):
     # Whoever only reads a file with a log must build its index; it says nothing that the log does not say.
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.suffix != ".db-shm"}
