@@ -10,21 +10,24 @@ from jobd import arguments, clock, config, measures
 from jobd.care import Care
 from jobd.errors import NotFound, UsageError
 from jobd.job import Job
+from jobd.policy import Policy, checked_executors, refuse_unknown_executor
 from jobd.serving import Serving
 from jobd.store import open_store, reads
-from jobd.tasks import P, Policy, R, Task, name_of
+from jobd.tasks import P, R, Task, name_of
 
 if TYPE_CHECKING:
     import datetime as dt
     import os
     from collections.abc import Callable, Iterable, Iterator, Mapping
+    from concurrent import futures
 
     import peewee
 
     from jobd.engine.daemon import Daemon
+    from jobd.policy import PolicyOptions
     from jobd.store import SqliteStore
     from jobd.store.views import JobView, ResultView
-    from jobd.tasks import PolicyOptions, SubmitOptions
+    from jobd.tasks import SubmitOptions
     from jobd.watchlist import Watchlist
 
 
@@ -32,15 +35,24 @@ class Jobd(Serving, Care):
     """Tasks, and the database that their jobs are in.
 
     ``db`` is a path or ``sqlite:///path``; None stands for ``JOBD_DB``, else for a file in the user's data folder.
-    ``settings`` are those of docs/settings.md. Nothing is opened or created before it is needed, and reading never
-    creates a file.
+    ``settings`` are those of docs/settings.md. ``executors`` are the program's own, of ``concurrent.futures``, by the
+    name that a task's ``isolation`` gives; jobd hands items to them and never shuts them down. Nothing is opened or
+    created before it is needed, and reading never creates a file.
 
     Raises:
-        UsageError: a setting or a ``JOBD_*`` variable that is unknown or cannot be meant.
+        UsageError: a setting or a ``JOBD_*`` variable that is unknown or cannot be meant; what is no executor, or has
+            a name that is taken.
     """
 
-    def __init__(self, db: str | os.PathLike[str] | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        db: str | os.PathLike[str] | None = None,
+        *,
+        executors: Mapping[str, futures.Executor] | None = None,
+        **settings: Any,
+    ) -> None:
         self.settings = config.settings(settings)
+        self.executors: Mapping[str, futures.Executor] = checked_executors(executors or {})
         # Who is named in the history for what is done through this object.
         self.actor = "python"
         self._tasks: dict[str, Task[Any, Any]] = {}
@@ -72,6 +84,7 @@ class Jobd(Serving, Care):
 
     def _register(self, function: Callable[P, R], policy: PolicyOptions) -> Task[P, R]:
         task = Task(self, function, Policy.of(function, policy))
+        refuse_unknown_executor(task.policy, self.executors)
         if task.name in self._tasks:
             raise UsageError(f"there is a task {task.name} already", hint='@app.task(name="…") gives one another name')
         self._tasks[task.name] = task

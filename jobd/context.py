@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 from jobd import codec
 from jobd.arguments import text_of
 from jobd.errors import Cancelled, UsageError
+from jobd.items import normalise
+from jobd.store.chunks import Chunks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+
+    from jobd.items import ItemKey
 
 OUTPUT_LIMIT: Final = 64 * 1024
 _PROGRESS_EVERY: Final = 0.25
@@ -117,6 +121,21 @@ class Context:
         self._line.result(self, codec.result(value))
         self.saved = True
 
+    def add_items(self, items: Iterable[Any], *, item_key: ItemKey | None = None) -> int:
+        """Add items to this very job, at once, and return how many of them are new; the others are known by their key.
+
+        ``items`` and ``item_key`` are as for a submission; it is read in chunks, each of which is stored when the next
+        is asked for. A key that comes twice, or that the job has, is left as it is: with another payload that is an
+        event in the item's history. The job ends only when nothing of it is open, so a crawler may go on until there is
+        nothing new.
+
+        Raises:
+            Lost: the attempt is no longer the item's.
+            Cancelled: the job is being cancelled or failed.
+            InvalidItem: an item whose key or payload cannot be stored; chunks before it may be stored.
+        """
+        return sum(self._line.items(self, chunk) for chunk in Chunks(normalise(items, self._task, item_key), skip=True))
+
     def intend(self, note: str) -> None:
         """Note what this attempt is about to do outside, before it does it: up to 4,096 characters.
 
@@ -157,6 +176,7 @@ class Line:
     result: Callable[[Context, str], None]
     intent: Callable[[Context, str], None]
     data: Callable[[Context, bytes], None]
+    items: Callable[[Context, dict[str, str]], int]
 
 
 class _Onward(logging.Handler):

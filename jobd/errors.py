@@ -113,6 +113,17 @@ class Fail(JobdError):
     """Raised by a handler: the item failed for good, no more tries."""
 
 
+class Retry(JobdError):
+    """Raised by a handler: try again ``after`` a while (seconds, or text like "5m"), or by the task's backoff.
+
+    It counts as a failure: with the last of the task's ``retries`` the item fails.
+    """
+
+    def __init__(self, message: str = "", *, after: float | str | None = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.after = after
+
+
 class Skip(JobdError):
     """Raised by a handler: there is nothing to do for this item; the reason is kept."""
 

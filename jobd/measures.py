@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from jobd.errors import UsageError
 
@@ -16,6 +16,7 @@ FOREVER: Final = "forever"
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.0}
 _BYTES: Final = {"": 1, "b": 1, "kb": 1_000, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|[smhdw])\s*", re.ASCII)
+_MOST_AT_A_RATE: Final = 100_000  # each that has started is remembered
 _NUMBER: Final = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
 _SIZE: Final = re.compile(r"(\d{1,15}(?:\.\d+)?)\s*([a-z]*)", re.ASCII)
 # A week beyond a century would overflow the milliseconds that rows hold long before it means anything.
@@ -50,6 +51,28 @@ def _seconds(value: Any) -> float | None:
     if not parts or "".join(part[0] for part in parts) != text:
         return None
     return sum(float(part[1]) * _SECONDS[part[2]] for part in parts)
+
+
+class Rate(NamedTuple):
+    """So many in so many seconds."""
+
+    times: int
+    seconds: float
+
+
+def rate(value: Any) -> Rate:
+    """Return a rate from text like ``10/s``, ``100/m``, ``5/10s``.
+
+    Raises:
+        UsageError: anything else, or none at all.
+    """
+    number, slash, unit = value.partition("/") if isinstance(value, str) else ("", "", "")
+    unit = unit.strip()
+    if slash and number.strip().isascii() and number.strip().isdigit() and 0 < int(number) <= _MOST_AT_A_RATE:
+        seconds = _seconds(unit if unit[:1].isdigit() else f"1{unit}") if unit else None
+        if seconds is not None and 0 < seconds <= _LONGEST:
+            return Rate(int(number), seconds)
+    raise UsageError(f"not a rate: {value!r}", hint="for example 10/s, 100/m, 5/10s")
 
 
 def age(value: Any) -> float | None:

@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from jobd import measures, running
-from jobd.errors import NotFound, UsageError
+from jobd.errors import DaemonRunning, NotFound, UsageError
 from jobd.store.views import NOBODY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from concurrent import futures
 
     from jobd.config import Settings
     from jobd.engine.daemon import Daemon
@@ -26,6 +27,7 @@ class Serving:
     """The part of an app that runs items."""
 
     settings: Settings
+    executors: Mapping[str, futures.Executor]
     _tasks: dict[str, Task[Any, Any]]
     _running: Daemon | None
     _drained_by: int | None
@@ -81,14 +83,14 @@ class Serving:
             DaemonRunning: another daemon owns the database.
             StoreUnusable: it cannot be used, or was moved or replaced meanwhile.
         """
-        running.until_signalled(self._daemon(workers, allow_network=allow_network))
+        running.until_signalled(lambda: self._daemon(workers, allow_network=allow_network))
 
     def drain(self) -> Drained:
         """Recover once, then run all that is due now in the calling thread until nothing is; never wait.
 
         What is due later stays (``next_due`` says when), and so does what other programs' tasks have to do. Every item
-        is claimed, run and settled by itself, as by a daemon of one worker. Nobody looks while a handler runs: it may
-        take longer than its task's ``timeout``.
+        is claimed, run and settled by itself, as by a daemon of one worker, in this thread also where its task asks for
+        a process. Nobody looks while a handler runs: it may take longer than its task's ``timeout``.
 
         Raises:
             UsageError: called by a handler, or in a transaction.
@@ -126,10 +128,22 @@ class Serving:
             raise UsageError("a handler cannot run its own queue", hint="submit() in it; whoever runs it runs that too")
         if store.in_transaction(store.connection()):
             raise UsageError("a transaction is open: what runs would wait for its lock", hint="commit it before")
+        self._refuse_two(store)
         return Inline(store, self.tasks, self.settings)
 
     def _daemon(self, workers: int | None, *, allow_network: bool) -> Daemon:
         from jobd.engine.daemon import Daemon  # noqa: PLC0415 - who only submits or looks does not pay for it
 
         count = self.settings.workers if workers is None else measures.count(workers)
-        return Daemon(self.writing(), self.tasks, self.settings, workers=count, allow_network=allow_network)
+        store = self.writing()
+        self._refuse_two(store)
+        return Daemon(
+            store, self.tasks, self.settings, workers=count, allow_network=allow_network, executors=self.executors
+        )
+
+    def _refuse_two(self, store: SqliteStore) -> None:
+        if self._running is not None and not self._running.join(0):
+            raise DaemonRunning(
+                f"this very process runs the daemon of {store.path}, in app.daemon()",
+                hint="what is submitted runs already; job.wait() waits for it",
+            )

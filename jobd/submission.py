@@ -9,16 +9,18 @@ from jobd import arguments, codec, config, measures
 from jobd.context import storable
 from jobd.errors import UsageError
 from jobd.items import normalise
+from jobd.policy import tolerance
 from jobd.store import submit as store_submit
+from jobd.store.halting import HALT
 from jobd.store.submission import Submission
-from jobd.tasks import SubmitOptions, tolerance
+from jobd.tasks import SubmitOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from jobd.policy import Policy
     from jobd.store import Store
     from jobd.store.submission import Submitted
-    from jobd.tasks import Policy
 
 _CHOICES: Final = {"changed": ("error", "keep", "requeue"), "duplicates": ("error", "skip")}
 _KEYWORDS: Final = tuple(SubmitOptions.__annotations__)
@@ -58,7 +60,9 @@ def prepare(task: str, policy: Policy | None, options: SubmitOptions) -> Submiss
         if value not in choices:
             raise UsageError(f"{name}: not {value!r}", hint=f"one of {', '.join(choices)}")
     allowed = options.get("tolerance")
-    own = _own_policy(policy, refresh=_refresh(task, policy, options.get("refresh", False)))
+    own = _own_policy(
+        policy, refresh=_refresh(task, policy, options.get("refresh", False)), halt=_halt(options.get("halt"))
+    )
     not_before, target = options.get("not_before"), options.get("target")
     return Submission(
         task=_key("task", task),
@@ -112,13 +116,22 @@ def _refresh(task: str, policy: Policy | None, value: Any) -> bool:
     return value
 
 
-def _own_policy(policy: Policy | None, *, refresh: bool) -> str:
+def _halt(value: Any) -> int | None:
+    try:
+        return None if value is None else measures.count(value)
+    except UsageError:
+        raise UsageError(f"halt: not a count of failed items: {value!a}", hint="halt=3") from None
+
+
+def _own_policy(policy: Policy | None, *, refresh: bool, halt: int | None) -> str:
     """Return what of the policy whoever looks at the job, or settles its items, must know without the task."""
     own: dict[str, Any] = {}
     if policy is not None and policy.stall_after is not None:
         own["stall_after"] = policy.stall_after
     if policy is not None and policy.once is not None:
         own |= policy.once.policy()
+    if halt is not None:
+        own[HALT] = halt
     if refresh:
         own["refresh"] = True
     return json.dumps(own) if own else "{}"

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
     from jobd.app import Jobd
 
-# What measures real time beside a test: its own durations, the time-outs of the suite, the workers' heartbeats.
-_REAL_TIME = ["_pytest.timing", "pytest_timeout", "xdist", "execnet"]
+# What measures real time beside a test: its own durations, the time-outs of the suite, the workers' heartbeats, and
+# the timers of event loops, whose threads wait by the real clock.
+_REAL_TIME = ["_pytest.timing", "pytest_timeout", "xdist", "execnet", "asyncio"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

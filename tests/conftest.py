@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import shutil
@@ -20,6 +21,29 @@ pytest_plugins = ["jobd.testing", "kit.rows", "kit.programs", "kit.standing"]
 SECONDS = 20
 ROOM = 1024**3
 _LOOK = 0.002
+
+
+def pytest_addoption(parser):
+    parser.addoption("--part", metavar="K/N", help="run the K-th of N parts of the suite")
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Leave out the files of the other parts, which are never imported then."""
+    if config.option.part and collection_path.name.startswith("test_") and collection_path.is_file():
+        number, parts = map(int, config.option.part.split("/"))
+        return True if _part_of(collection_path, config.rootpath / "tests", parts) != number else None
+    return None
+
+
+@functools.cache
+def _files(tests):
+    return sorted(tests.rglob("test_*.py"), key=lambda path: (-path.stat().st_size, path.name))
+
+
+def _part_of(path, tests, parts):
+    """Return the part of a file: dealt out by size, there and back again, so that the parts are of one length."""
+    there_and_back = [*range(1, parts + 1), *range(parts, 0, -1)]
+    return there_and_back[_files(tests).index(path) % len(there_and_back)]
 
 
 def pytest_configure():

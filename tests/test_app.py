@@ -511,6 +511,35 @@ def test_a_second_signal_leaves_at_once(app, held, gate):
     assert job.refresh().counts.queued == 1
 
 
+def test_a_first_signal_before_there_is_a_daemon_is_one_like_any_other(app, echo, monkeypatch):
+    make = app._daemon
+
+    def made(*given, **how):
+        os.kill(os.getpid(), signal.SIGINT)
+        return make(*given, **how)
+
+    monkeypatch.setattr(app, "_daemon", made)
+    try:
+        app.run(workers=1)
+    except KeyboardInterrupt:
+        pytest.fail("it was not listened to")
+    runner = app.daemon_status()
+    assert (runner.alive, runner.pid) == (False, os.getpid()), "it has started, and left in order"
+
+
+def test_a_second_one_does_not_wait_for_a_daemon(app, monkeypatch):
+    def made(*given, **how):
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("it goes on")
+
+    monkeypatch.setattr(app, "_daemon", made)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        app.run(workers=1)
+    assert signal.getsignal(signal.SIGINT) == before
+
+
 def test_a_signal_that_is_ignored_is_left_so(app, gate):
     @app.task
     def look(value):

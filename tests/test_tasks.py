@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import functools
+import re
 
 import pytest
 
 from jobd import Jobd, UsageError
-from jobd.tasks import Policy, PolicyOptions, SubmitOptions, Task, tolerance
+from jobd.policy import Policy, PolicyOptions, tolerance
+from jobd.tasks import SubmitOptions, Task
 
-OF_NO_USE_HERE = [
-    "retries", "retry_on", "backoff", "concurrency", "rate", "isolation",
-    "recycle_after", "recycle_mb",
-]  # fmt: skip
+NOT_MEANT = [
+    ("retries", -1, "not a whole number from 0 up: -1"),
+    ("retries", True, "not a whole number"),
+    ("retry_on", 1, "retry_on: not an exception's class: 1"),
+    ("retry_on", (OSError, "x"), "retry_on: not an exception's class: 'x'"),
+    ("backoff", 0, "not a duration: 0"),
+    ("concurrency", 0, "not a whole number"),
+    ("rate", 10, "not a rate: 10"),
+    ("rate", "0/s", "not a rate: '0/s'"),
+    ("rate", "10", "not a rate: '10'"),
+    ("rate", "10/", "not a rate: '10/'"),
+    ("isolation", 1, "isolation: not 1"),
+    ("isolation", "asyncio", "isolation: not 'asyncio'"),
+    ("recycle_after", 5, "recycle_after and recycle_mb are for processes"),
+    ("recycle_mb", 5, "recycle_after and recycle_mb are for processes"),
+]
 
 
 @pytest.fixture
@@ -67,10 +81,10 @@ def test_a_second_task_of_one_name_is_refused(app):
     assert app.tasks["double"] is first
 
 
-@pytest.mark.parametrize("keyword", OF_NO_USE_HERE)
-def test_a_keyword_that_nothing_reads_yet_is_refused_like_any_unknown_one(app, keyword):
-    with pytest.raises(UsageError, match=f"unknown keyword of a task '{keyword}'"):
-        app.task(**{keyword: 1})(double)
+@pytest.mark.parametrize(("keyword", "value", "said"), NOT_MEANT)
+def test_how_items_run_is_refused_where_it_cannot_be_meant(app, keyword, value, said):
+    with pytest.raises(UsageError, match=re.escape(said)):
+        app.task(**{keyword: value})(double)
     assert not app.tasks
 
 
@@ -117,8 +131,7 @@ def keyword_only(*, value):
 @pytest.mark.parametrize(
     ("function", "reason"),
     [
-        (awaited, "async function"),
-        (both, "async function"),
+        (both, "generator"),
         (generated, "generator"),
         (nothing, "cannot be called with a payload"),
         (two_at_once, "cannot be called with a payload"),
@@ -131,6 +144,13 @@ def test_what_could_never_run_an_item_is_refused_when_it_is_registered(app, func
     with pytest.raises(UsageError, match=reason):
         app.task(function, name="it")
     assert not app.tasks
+
+
+def test_an_async_function_runs_items_and_cannot_be_asked_about_them(app):
+    task = app.task(awaited)
+    assert (task.policy.isolation, task.policy.concurrency) == ("asyncio", 100)
+    with pytest.raises(UsageError, match="its verify is an async function, where a plain one is called"):
+        task.verify(awaited)
 
 
 @pytest.mark.parametrize("function", [lambda value: value, Callable(), functools.partial(double)])

@@ -11,7 +11,7 @@ from jobd import clock
 from jobd.cli import times
 from jobd.cli.source import Source, parameters
 from jobd.cli.text import escape
-from jobd.errors import NotFound
+from jobd.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -46,6 +46,10 @@ _JOB: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     (
         ("--tolerance", "tolerance"),
         {"metavar": "N|N%", "help": "How many items may fail before the job counts as failed."},
+    ),
+    (
+        ("--halt", "halt"),
+        {"metavar": "fail=N", "help": "Fail the job, and begin no more of it, once N items have failed."},
     ),
     (
         ("--refresh", "refresh"),
@@ -109,6 +113,7 @@ def keywords(source: Source, options: dict[str, Any]) -> dict[str, Any]:
         "not_before": times.moment(at, now) if at is not None else None,
         "job_timeout": options["job_timeout"],
         "tolerance": _tolerance(tolerance) if tolerance is not None else None,
+        "halt": _halt(options["halt"]) if options["halt"] is not None else None,
         "refresh": options["refresh"] or None,
         "changed": options["changed"],
         "duplicates": options["duplicates"],
@@ -120,7 +125,7 @@ def typed(source: Source, options: dict[str, Any]) -> list[str]:
     """Return the names of what was typed that only a new submission can take."""
     names = [
         name
-        for name in ("params", "job_key", "at", "job_timeout", "tolerance", "refresh", "changed", "duplicates")
+        for name in ("params", "job_key", "at", "job_timeout", "tolerance", "halt", "refresh", "changed", "duplicates")
         if options[name]
     ]
     return ["items"] * source.given + [f"--{'param' if name == 'params' else name.replace('_', '-')}" for name in names]
@@ -146,6 +151,13 @@ def announce(session: Session, job: Job, before: Counts | None) -> None:
         f"{getattr(before, name):,} {name}" for name in ("failed", "skipped", "cancelled") if getattr(before, name)
     ]
     session.say(f"job {job.id} goes on: {', '.join([*left, f'{job.added:,} new'])}")
+
+
+def _halt(words: str) -> int:
+    what, _, number = words.partition("=")
+    if what != "fail" or not number.isascii() or not number.isdigit() or not int(number):
+        raise UsageError(f"--halt: not {words!a}", hint="--halt fail=3")
+    return int(number)
 
 
 def _tolerance(words: str) -> int | str:

@@ -6,16 +6,13 @@ Names that come from the database never arrive here.
 
 from __future__ import annotations
 
-import os
-import sys
-from importlib import import_module
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobd.cli.explain import did_you_mean
 from jobd.cli.text import escape
 from jobd.errors import NotFound, UsageError
+from jobd.loading import is_file, load_file, load_module, why
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -27,7 +24,7 @@ if TYPE_CHECKING:
 
 def is_code(target: str) -> bool:
     """Say whether a target names code rather than a registered task."""
-    return ":" in target or _is_file(target)
+    return ":" in target or is_file(target)
 
 
 def load_task(session: Session, target: str) -> Task[Any, Any]:
@@ -84,7 +81,7 @@ def load_app(name: str) -> Jobd:
 def absolute(name: str) -> str:
     """Return what names an app, with a file's path made absolute."""
     place, _, attribute = name.rpartition(":") if ":" in name else (name, "", "")
-    if not _is_file(place):
+    if not is_file(place):
         return name
     path = str(Path(place).expanduser().absolute())
     return f"{path}:{attribute}" if attribute else path
@@ -100,56 +97,18 @@ def _registered(app: Jobd, name: str) -> Task[Any, Any]:
     return found
 
 
-def _is_file(place: str) -> bool:
-    return place.endswith(".py") or place.startswith((".", "/", "~")) or os.sep in place
-
-
 def _load(place: str) -> ModuleType:
     if not place:
         raise UsageError("no module before the colon", hint="for example ./file.py:func or pkg.mod:func")
     try:
-        return _load_file(Path(place).expanduser()) if _is_file(place) else _load_module(place)
+        return load_file(Path(place).expanduser()) if is_file(place) else load_module(place)
     except (UsageError, KeyboardInterrupt):
         raise
     except BaseException as error:  # a user's module may raise anything, SystemExit too
+        reason, where = why(error)
         raise UsageError(
-            f"cannot import {place}: {type(error).__name__}: {_first_line(error)}",
-            hint=_where(error) or "the same again with --debug shows where",
+            f"cannot import {place}: {reason}", hint=where or "the same again with --debug shows where"
         ) from error
-
-
-def _load_module(name: str) -> ModuleType:
-    """Import a module by name; the working directory counts, as it does for ``python -m``."""
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    return import_module(name)
-
-
-def _load_file(path: Path) -> ModuleType:
-    """Import a file; its directory counts for its own imports, as it does for ``python file.py``."""
-    path = path.resolve()
-    if not path.is_file():
-        raise UsageError(f"no such file: {path}")
-    name = path.stem
-    loaded = sys.modules.get(name)
-    if loaded is not None and getattr(loaded, "__file__", None) == str(path):
-        return loaded
-    if loaded is not None or name in sys.stdlib_module_names:
-        name = f"_{name}_file"
-    if str(path.parent) not in sys.path:
-        sys.path.insert(0, str(path.parent))
-    spec = spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise UsageError(f"not a Python file: {path}")
-    module = module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
 
 
 def _attribute(module: ModuleType, name: str, place: str) -> Any:
@@ -175,18 +134,3 @@ def _functions(module: ModuleType, place: str) -> str | None:
         and (isinstance(value, Task) or getattr(value, "__module__", None) == module.__name__)
     ]
     return f"it has: {', '.join(f'{place}:{name}' for name in own[:5])}" if own else None
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [""])[0]
-
-
-def _where(error: BaseException) -> str | None:
-    """Return the innermost line of the user's own code, or None."""
-    trace, place = error.__traceback__, None
-    while trace is not None:
-        place = f"{trace.tb_frame.f_code.co_filename} line {trace.tb_lineno}"
-        trace = trace.tb_next
-    if isinstance(error, SyntaxError):
-        return f"look at {error.filename} line {error.lineno}"
-    return f"look at {place}" if place and "importlib" not in place and __file__ not in place else None

@@ -10,6 +10,7 @@ import collections
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jobd import clock
+from jobd.engine.bounds import Bounds
 from jobd.engine.pace import AHEAD, Pace
 from jobd.engine.rounds import PAUSE, Rounds
 from jobd.engine.solitude import ALONE_FOR, Solitude
@@ -30,11 +31,15 @@ LOOK: Final = 0.02  # seconds between looks at which tasks have something to cla
 
 
 class _Here(NamedTuple):
-    """One transaction: its connection, its time, and what it leaves out."""
+    """One transaction: its connection, its time, what it leaves out, how many more items of a bounded task may start,
+    and how many run beside in this process.
+    """
 
     connection: Connection
     now: int
     taken: Taken | None
+    room: dict[str, int]
+    beside: int
 
     @property
     def full(self) -> bool:
@@ -55,16 +60,19 @@ class Claims:
         tasks: Collection[str],
         slots: int,
         unique: Callable[[], Mapping[str, Unique]] = dict,
+        solitude: Solitude | None = None,
+        bounds: Bounds | None = None,
         ahead: float = AHEAD,
     ) -> None:
         self.more = True
         self.due: int | None = None
-        self.solitude = Solitude()
+        self.solitude = Solitude() if solitude is None else solitude
         self._store = store
         self._daemon_id = daemon_id
         self._actor = f"daemon {daemon_id}"
         self._tasks = tasks
         self._unique = unique
+        self._bounds = Bounds({}) if bounds is None else bounds
         self._slots = slots
         self._full_until = clock.awake()
         self._turns = Turns()
@@ -90,13 +98,24 @@ class Claims:
     def started(self, claimed: Sequence[Claimed]) -> None:
         """A claim has committed."""
         self._flying.update(item.task for item in claimed)
+        self._bounds.started((item.task for item in claimed), clock.awake())
         if claimed[0].lane is Lane.ALONE:
             self.solitude.begin(claimed[0].item_id, clock.awake())
+
+    @property
+    def slots(self) -> int:
+        """How many workers it claims for."""
+        return self._slots
 
     def resize(self, slots: int) -> None:
         """There are more or fewer workers now."""
         self._slots = slots
         self.more = True
+
+    @property
+    def busy(self) -> int:
+        """How many items are in flight."""
+        return self._flying.total()
 
     @property
     def free_since(self) -> float | None:
@@ -114,6 +133,8 @@ class Claims:
         for item in claimed:
             self._flying[item.task] -= 1
             self.solitude.ended(item.item_id)
+            # Where nothing more of a task may run at once, its end is what the next of it waits for.
+            self.more = self.more or item.task in self._bounds
         if self.solitude.anybody and not self._flying.total():
             # Who waited for its end, or for the pool to itself, may start now.
             self.more = True
@@ -137,14 +158,18 @@ class Claims:
             self._store.read(lambda connection: scout(self._store, connection, self._turns, self._tasks, now))
 
     def claim(
-        self, connection: Connection, leaving: Sequence[Outcome], most: int, now: int
+        self, connection: Connection, leaving: Sequence[Outcome], most: int, now: int, *, beside: int = 0
     ) -> tuple[list[Claimed], int]:
-        """Claim what fits while ``leaving`` leave, up to ``most`` items; also return how many were skipped instead."""
+        """Claim what fits while ``leaving`` leave, up to ``most`` items; also return how many were skipped instead.
+
+        ``beside`` is how many items run in this process for which others claim.
+        """
         flying = self._flying.copy()
         flying.subtract(outcome.task for outcome in leaving)
         unique = self._unique()
         taken = Taken(self._store, connection, unique, now=now, actor=self._actor) if unique else None
-        claimed = self._claim(_Here(connection, now, taken), flying, most)
+        room = self._bounds.room(flying, clock.awake())
+        claimed = self._claim(_Here(connection, now, taken, room, beside), flying, most)
         if taken is None:
             return claimed, 0
         taken.end()
@@ -166,7 +191,10 @@ class Claims:
         # A round goes on before anybody rests.
         self.more = self.more or self._rounds.after > 0
         if not self.more:
-            self.due = min([*again, *([] if self._turns.due is None else [self._turns.due])], default=None)
+            again += [] if self._turns.due is None else [self._turns.due]
+            wait = self._bounds.wait(here.room, clock.awake())
+            again += [] if wait is None else [here.now + int(wait * 1000) + 1]
+            self.due = min(again, default=None)
         return claimed
 
     def _claim_interrupted(self, here: _Here, busy: int) -> tuple[list[Claimed], float, list[int]]:
@@ -183,15 +211,16 @@ class Claims:
         if pause := self._rounds.wait(state, awake):
             return [], 0.0, [*again, here.now + int(pause * 1000) + 1]
         found = interrupted(self._store, here.connection, self._tasks, after=self._rounds.after, now=here.now)
-        if found.alone:
+        if alone := self.solitude.alone(found):
             # The round stays here: whoever waits for the pool to itself must be found when it is empty.
-            if not busy:
-                alone = self._take_interrupted(here, found.alone, 1, Lane.ALONE)
-                return alone, ALONE_FOR if alone else 0.0, again
+            if not busy + here.beside:
+                claimed = self._take_interrupted(here, alone, 1, Lane.ALONE)
+                return claimed, ALONE_FOR if claimed else 0.0, again
             if blocked := self.solitude.emptying(awake):
                 return [], blocked, []
         free = self._slots - busy
-        claimed = self._take_interrupted(here, found.careful, free, Lane.CAREFUL) if free > 0 else []
+        careful = self.solitude.careful(found)
+        claimed = self._take_interrupted(here, careful, free, self.solitude.lane) if free > 0 else []
         self.solitude.anybody = bool(found.jobs or self._rounds.after)
         # Where there is nobody, whoever says that there is again is to be believed at once.
         worth = bool(found.careful or found.alone) or not self.solitude.anybody
@@ -201,13 +230,13 @@ class Claims:
     def _take(self, here: _Here, limit: int, tasks: Collection[str]) -> list[Claimed]:
         return claim(
             self._store, here.connection, self._turns, limit=limit, tasks=tasks,
-            daemon_id=self._daemon_id, now=here.now, actor=self._actor, taken=here.taken,
+            daemon_id=self._daemon_id, now=here.now, actor=self._actor, taken=here.taken, room=here.room,
         )  # fmt: skip
 
     def _take_interrupted(self, here: _Here, jobs: Sequence[ClaimedJob], limit: int, lane: Lane) -> list[Claimed]:
         return claim_interrupted(
             self._store, here.connection, self._turns, jobs, limit=limit, lane=lane,
-            daemon_id=self._daemon_id, now=here.now, actor=self._actor, taken=here.taken,
+            daemon_id=self._daemon_id, now=here.now, actor=self._actor, taken=here.taken, room=here.room,
         )  # fmt: skip
 
     def _claim_fresh(self, here: _Here, flying: collections.Counter[str], most: int) -> list[Claimed]:
@@ -227,7 +256,9 @@ class Claims:
         """
         claimed: list[Claimed] = []
         while self._ahead and len(claimed) < most and not here.full:
-            rooms = {task: room for task in self._asking(here) if (room := self._pace.room(task, self._slots, flying))}
+            # Of a bounded task nothing waits in line: it would start together with what is claimed after it.
+            asking = (task for task in self._asking(here) if task not in here.room)
+            rooms = {task: room for task in asking if (room := self._pace.room(task, self._slots, flying))}
             if not rooms:
                 break
             limit = min(*rooms.values(), most - len(claimed))

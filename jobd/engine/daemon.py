@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import threading
 import weakref
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 import jobd
@@ -23,17 +25,20 @@ from jobd.engine.threads import Threads
 from jobd.engine.upkeep import Upkeep
 from jobd.engine.wake import Wake
 from jobd.engine.wal import Wal
-from jobd.errors import JobdError, StoreUnusable
+from jobd.errors import JobdError, StoreUnusable, UsageError
 from jobd.filesystem import NETWORK, file_system
+from jobd.loading import is_apart
+from jobd.policy import ASYNCIO, PROCESS
 from jobd.store import daemons, deadlines
 from jobd.store.base import Transient
 from jobd.store.outcome import STOPPED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from concurrent import futures
 
     from jobd.config import Settings
-    from jobd.engine.executor import Executor
+    from jobd.engine.executor import Deliver, Executor
     from jobd.engine.runner import Attempt
     from jobd.store.outcome import Outcome
     from jobd.store.sqlite import SqliteStore
@@ -64,6 +69,7 @@ class Daemon:
         *,
         workers: int,
         allow_network: bool = False,
+        executors: Mapping[str, futures.Executor] = MappingProxyType({}),
     ) -> None:
         self.id = 0
         # Called at each beat with how the daemon is, in a word or two, while all of it is alive.
@@ -74,6 +80,7 @@ class Daemon:
         self._settings = settings
         self._workers = workers
         self._allow_network = allow_network
+        self._executors = executors
         self._lock = Lock(store.path)
         self._left = threading.Event()
         self._stopping = False
@@ -88,7 +95,14 @@ class Daemon:
         Raises:
             DaemonRunning: another daemon holds the lock.
             StoreUnusable: the file or its file system cannot be used.
+            UsageError: a task cannot be run as it asks to be.
         """
+        if is_apart():
+            # Each of its workers would start another, without end.
+            raise UsageError(
+                "a worker process imports this program, which starts a daemon at its top level",
+                hint='put that below if __name__ == "__main__":',
+            )
         with contextlib.ExitStack() as undo:
             self._own(undo)
             self._begin()
@@ -137,6 +151,7 @@ class Daemon:
             rescue=self._keep,
             after_commit=self._wal.after_commit,
             rung=self._attend,
+            halted=self._finish_halted,
             drain=self._settings.drain,
             trouble=self._trouble,
             ahead=self._ahead,
@@ -187,14 +202,50 @@ class Daemon:
         except Transient as error:
             self._trouble.warning("recover has to wait: %s", error)
 
-    def _executor(self, deliver: Callable[[Attempt, Outcome], None]) -> Executor:
-        return Threads(self._workers, run=self._run, deliver=deliver, at_end=self._store.close)
+    def _executor(self, isolation: str, deliver: Deliver) -> Executor:
+        if isolation == PROCESS:
+            from jobd.engine.processes import Processes  # noqa: PLC0415 - who has no such task does not pay for it
 
-    def _run(self, attempt: Attempt) -> Outcome:
+            return Processes(
+                self._workers,
+                store=self._store,
+                tasks=self._tasks,
+                deliver=deliver,
+                freed=self._wake.ring,
+                within=self._until_crash,
+            )
+        if isolation == ASYNCIO:
+            from jobd.engine.aio import Aio  # noqa: PLC0415 - as above
+
+            return Aio(self._tasks, run=self._await, deliver=deliver, at_end=self._store.close)
+        if isolation in self._executors:
+            from jobd.engine.futures import Futures  # noqa: PLC0415 - as above
+
+            return Futures(
+                self._executors[isolation],
+                name=isolation,
+                workers=self._workers,
+                store=self._store,
+                tasks=self._tasks,
+                deliver=deliver,
+            )
+        here = functools.partial(self._until_crash, functools.partial(run, self._store))
+        return Threads(self._workers, run=here, deliver=deliver, at_end=self._store.close)
+
+    def _until_crash(self, run: Callable[[Attempt], Outcome], attempt: Attempt) -> Outcome:
         try:
-            return run(self._store, attempt)
+            return run(attempt)
         except Crash as crash:
             # The whole daemon ends with it, before anybody looks at what its thread leaves.
+            self._dispatcher.fail(crash)
+            return attempt.outcome(STOPPED, 0, 0)
+
+    async def _await(self, attempt: Attempt) -> Outcome:
+        from jobd.engine.awaiting import run_async  # noqa: PLC0415 - as for its executor
+
+        try:
+            return await run_async(self._store, attempt)
+        except Crash as crash:
             self._dispatcher.fail(crash)
             return attempt.outcome(STOPPED, 0, 0)
 
@@ -270,6 +321,9 @@ class Daemon:
 
     def _pulse(self, word: str) -> None:
         self.pulse(word)
+
+    def _finish_halted(self) -> None:
+        self._upkeep.finish_soon()
 
     def _attend(self) -> None:
         self._upkeep.attend()

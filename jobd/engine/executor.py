@@ -2,22 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from jobd.engine.runner import Attempt
+    from jobd.store.outcome import Outcome
+
+
+Deliver = Callable[["Attempt", "Outcome"], None]
 
 
 class Executor(Protocol):
     """Runs ``size`` attempts at once and delivers an outcome for each that it began.
 
-    ``abandoned`` counts what was given up and runs on; it costs places where there are too many of those.
+    ``shares_process`` says whether an item that crashes takes the daemon along.
     """
 
-    size: int
-    abandoned: int
+    shares_process: bool
+
+    @property
+    def size(self) -> int:
+        """How many attempts may run at once; fewer where it has lost places, more where tasks have been added."""
+
+    @property
+    def abandoned(self) -> int:
+        """How many attempts were given up and run on."""
+
+    @property
+    def spare(self) -> int:
+        """How many more attempts can be given up, and each leave its place to another."""
+
+    @property
+    def ailment(self) -> str | None:
+        """Why it runs less than it should; None while it is well."""
 
     def hand(self, attempts: Sequence[Attempt]) -> None:
         """Take attempts over; they run in this order."""
@@ -30,6 +50,9 @@ class Executor(Protocol):
 
     def oldest(self) -> float | None:
         """Return the awake time at which the first in line was claimed; None where nobody waits."""
+
+    def cancel(self, attempt: Attempt) -> None:
+        """Its job is being cancelled: end it where it can be ended. ``attempt.cancelled`` says so already."""
 
     def abandon(self, attempt: Attempt) -> None:
         """Give up an attempt that has begun: its place is another's, its outcome is delivered when it returns."""

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import functools
 import logging
 import os
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from jobd import clock, process
 from jobd.engine.daemon import Daemon
 from jobd.engine.passes import due
 from jobd.engine.points import Crash
 from jobd.engine.runner import run
-from jobd.errors import JobdError
+from jobd.errors import JobdError, UsageError
 from jobd.maintenance.finish import finish
+from jobd.policy import ASYNCIO
 from jobd.states import SKIPPED
 from jobd.store.base import Transient
 from jobd.store.outcome import STOPPED, status_of
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from jobd.config import Settings
+    from jobd.engine.executor import Deliver
     from jobd.engine.runner import Attempt
     from jobd.maintenance.report import Change, Report
     from jobd.store import daemons
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
     from jobd.tasks import Task
 
 log = logging.getLogger("jobd.daemon")
+
+# What a handler does not keep to itself: the thread is the caller's.
+_THROUGH: Final = (KeyboardInterrupt, Crash)
 
 
 class Drained(NamedTuple):
@@ -58,6 +62,9 @@ class OneByOne:
 
     size = 1
     abandoned = 0
+    spare = 0
+    ailment = None
+    shares_process = True
 
     def __init__(self, *, run: Callable[[Attempt], Outcome], deliver: Callable[[Attempt, Outcome], None]) -> None:
         self._run = run
@@ -102,6 +109,9 @@ class OneByOne:
         """Return None: what is in line is the very next to run."""
         return None
 
+    def cancel(self, attempt: Attempt) -> None:
+        """Leave it: a handler looks by itself, by ``ctx.raise_if_cancelled``."""
+
     def abandon(self, attempt: Attempt) -> None:
         """Leave it: where nobody looks while an attempt runs, none is given up."""
 
@@ -119,6 +129,7 @@ class Inline(Daemon):
     def __init__(self, store: SqliteStore, tasks: Mapping[str, Task[..., object]], settings: Settings) -> None:
         super().__init__(store, tasks, settings, workers=1)
         self._undo = contextlib.ExitStack()
+        self._line: OneByOne | None = None
 
     def __enter__(self) -> Self:
         """Take the lock.
@@ -151,9 +162,11 @@ class Inline(Daemon):
         """Recover once, then run all that is due now until nothing is.
 
         Raises:
+            UsageError: an event loop runs in this thread, and there are async handlers.
             KeyboardInterrupt: its item is queued again.
             StoreBusy: the store could not be written; what had ended is kept beside it.
         """
+        self._refuse_loop()
         recovered = self._pass("recover").changes
         counts: collections.Counter[str] = collections.Counter()
         try:
@@ -163,13 +176,24 @@ class Inline(Daemon):
                 if turn.skipped:
                     counts[SKIPPED] += turn.skipped
                 self._beat()
-                self._work()
+                if self._line is not None:
+                    self._line.work()
         except KeyboardInterrupt:
             self._dispatcher.accepting = False
             self._dispatcher.step()
             raise
         next_at = self._store.read(lambda connection: next_due(self._store, connection, self._tasks, clock.now()))
         return Drained(dict(counts), next_at, recovered)
+
+    def _refuse_loop(self) -> None:
+        if any(task.policy.isolation == ASYNCIO for task in self._tasks.values()):
+            from jobd.engine.awaiting import in_a_loop  # noqa: PLC0415 - asyncio, only where there are async handlers
+
+            if in_a_loop():
+                raise UsageError(
+                    "an event loop runs in this thread, and async handlers need one of their own",
+                    hint="await asyncio.to_thread(app.drain)",
+                )
 
     def tick(self) -> list[Report]:
         """Run the passes whose beat has elapsed since they last began, and those that somebody has asked for."""
@@ -180,6 +204,9 @@ class Inline(Daemon):
         # What a pass only requests is carried out before anything looks at it.
         finish(self._store, now=clock.now(), actor=f"daemon {self.id}", go_on=self._go_on)
         return report
+
+    def _finish_halted(self) -> None:
+        finish(self._store, now=clock.now(), actor=f"daemon {self.id}", go_on=self._go_on)
 
     def _go_on(self) -> bool:
         self._wal.after_commit()
@@ -198,11 +225,18 @@ class Inline(Daemon):
 
     # -- its parts ------------------------------------------------------------------------------------------------
 
-    def _executor(self, deliver: Callable[[Attempt, Outcome], None]) -> OneByOne:
-        through = (KeyboardInterrupt, Crash)
-        line = OneByOne(run=functools.partial(run, self._store, through=through), deliver=deliver)
-        self._work = line.work
-        return line
+    def _executor(self, isolation: str, deliver: Deliver) -> OneByOne:  # noqa: ARG002 - there is one thread
+        # One line for all of them: whatever else would run a task, here the calling thread does.
+        if self._line is None:
+            self._line = OneByOne(run=self._run, deliver=deliver)
+        return self._line
+
+    def _run(self, attempt: Attempt) -> Outcome:
+        if attempt.task.policy.isolation != ASYNCIO:
+            return run(self._store, attempt, through=_THROUGH)
+        from jobd.engine.awaiting import run_in_a_loop  # noqa: PLC0415 - asyncio, only where there are async handlers
+
+        return run_in_a_loop(self._store, attempt, through=_THROUGH)
 
 
 def _ends(settled: Settled) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 from typing import TYPE_CHECKING, Final
 
-from jobd.store.outcome import INTERRUPTED, TIMED_OUT
+from jobd.store.outcome import INTERRUPTED, OVERDUE, TIMED_OUT
 from jobd.store.wording import span
 
 if TYPE_CHECKING:
@@ -91,5 +91,9 @@ def _runs(attempt: Attempt) -> bool:
 def _timed_out(attempt: Attempt, now: int) -> Outcome:
     timeout = attempt.task.policy.timeout or 0.0
     words = f"{timeout:g} s" if timeout < _MINUTE else span(int(timeout * 1000))
-    outcome = attempt.outcome(TIMED_OUT, attempt.began_at, max(now, attempt.began_at), f"timed out after {words}")
-    return outcome._replace(error_type="TimeOut")
+    at = max(now, attempt.began_at)
+    outcome = attempt.outcome(TIMED_OUT, attempt.began_at, at, f"timed out after {words}")._replace(
+        error_type="TimeOut"
+    )
+    wait = attempt.task.policy.retry_in(attempt.claimed.failures)
+    return outcome if wait is None else outcome._replace(kind=OVERDUE, available_at=at + int(wait * 1000))

@@ -98,7 +98,8 @@ def _time_out(store: SqliteStore, at: Situation) -> Report:
         limits=Limits(
             timeout_ms=int(at.settings.job_timeout * 1000),
             retries=at.settings.job_timeout_retries,
-            tasks=at.tasks.keys(),
+            # What is bounded waits for its own kind, though slots are free.
+            tasks=[name for name, task in at.tasks.items() if not task.policy.bounded],
             free_since=at.free_since,
             interrupt=at.interrupt,
         ),

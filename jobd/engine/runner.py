@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
+import contextvars
 import math
-import threading
-import traceback
-from typing import TYPE_CHECKING, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from jobd import clock, codec
-from jobd.codec import NotStorable
-from jobd.context import Context, Line, storable, tail
+from jobd.context import Context
+from jobd.engine.answer import Answer, answer_to, output
+from jobd.engine.line import line_to
 from jobd.engine.points import Crash, reach
-from jobd.errors import Cancelled, Fail, Lost, Skip
+from jobd.errors import Cancelled
 from jobd.hooks import idempotency_key
-from jobd.states import CANCELLED, COMPLETED, FAILED, SKIPPED
-from jobd.store.attempt import save_data, save_intent, save_progress, save_result
+from jobd.states import COMPLETED
 from jobd.store.base import Transient
-from jobd.store.outcome import Kind, Outcome
+from jobd.store.outcome import RESCHEDULED, Kind, Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from jobd.context import Line
     from jobd.store import Store
     from jobd.store.claim import Claimed
     from jobd.tasks import Task
 
 _LEFT_OPEN: Final = "jobd: the handler left a transaction open; it was rolled back"
-_ERROR_LIMIT: Final = 4096
 
 
 class Attempt:
@@ -66,84 +68,157 @@ class Attempt:
         )
 
 
-_inside: Final = threading.local()
+# Of a context and not of a thread: an event loop runs many handlers in one.
+_inside: Final = contextvars.ContextVar("jobd_inside", default=False)
 
 
 def inside() -> bool:
-    """Say whether the calling thread runs a handler."""
-    return getattr(_inside, "handler", False)
+    """Say whether a handler runs here."""
+    return _inside.get()
 
 
 def run(store: Store, attempt: Attempt, *, through: tuple[type[BaseException], ...] = (Crash,)) -> Outcome:
     """Run the handler and return what came of it. Whatever the handler raises is an outcome, but for ``through``."""
-    attempt.began, attempt.began_at = began, started_at = clock.awake(), clock.now()
+    with Call(store, attempt, through) as call:
+        call.returned(call.begun())
+    return call.outcome()
+
+
+class Call:
+    """One call of a handler in this process: what its block raises is the answer, but for ``through``.
+
+    ``patience`` (seconds) is how long the context's calls try where the store cannot be written.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        attempt: Attempt,
+        through: tuple[type[BaseException], ...],
+        *,
+        patience: float = math.inf,
+    ) -> None:
+        self._store = store
+        self._attempt = attempt
+        self._through = through
+        self._patience = patience
+        self._answer: Answer | None = None
+        self._declared: str | None = None
+
+    def __enter__(self) -> Self:
+        begin(self._attempt)
+        self._token = _inside.set(True)
+        return self
+
+    def begun(self) -> Any:
+        """Call the handler and return what that returns: of an async one, its coroutine."""
+        attempt, task = self._attempt, self._attempt.task
+        if attempt.cancelled:
+            raise Cancelled("before it began")
+        reach("handler.before")
+        payload = codec.loads(attempt.claimed.payload)
+        if not task.wants_context:
+            return task.function(payload)
+        line = line_to(
+            self._store,
+            lambda: attempt.cancelled,
+            period=attempt.period,
+            refresh=attempt.claimed.refresh,
+            patience=self._patience,
+        )
+        if self._patience < math.inf:
+            line = replace(line, result=self._saving(line))
+        attempt.context = context_of(attempt, line)
+        return task.function(payload, ctx=attempt.context)
+
+    def _saving(self, line: Line) -> Callable[[Context, str], None]:
+        def save(context: Context, text: str) -> None:
+            try:
+                line.result(context, text)
+            except Transient:
+                # Not stored, and declared nevertheless: the outcome carries it, which is kept until it can be.
+                self._declared = text
+                raise
+
+        return save
+
+    def returned(self, value: object) -> None:
+        """Take what the handler returned in the end."""
+        reach("handler.after")
+        self._answer = Answer(COMPLETED, codec.result(value))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        _inside.reset(self._token)
+        if error is None:
+            return False
+        if isinstance(error, self._through):
+            return False
+        # SystemExit too: it would end the thread without a word.
+        self._answer = answer_to(error, self._attempt.task.policy.retry_on)
+        return True
+
+    def outcome(self) -> Outcome:
+        """Return what came of it."""
+        attempt, answer, context = self._attempt, self._answer, self._attempt.context
+        assert answer is not None  # noqa: S101 - the block has ended
+        attempt.seconds = clock.awake() - attempt.began
+        if self._store.drop_transaction():
+            # It would hold the write lock for as long as this thread lives, and take every later write of it along.
+            answer = answer._replace(trace="\n".join(filter(None, (answer.trace, _LEFT_OPEN))))
+        if self._declared is not None and (answer.kind != COMPLETED or answer.value == "null"):
+            answer = Answer(COMPLETED, self._declared, trace=answer.trace)
+        logged = context.output() if context is not None else None
+        return conclude(
+            attempt,
+            answer,
+            output(logged, answer.trace),
+            saved=context is not None and context.saved,
+        )
+
+
+def begin(attempt: Attempt) -> None:
+    """Note that an attempt begins now."""
+    attempt.began, attempt.began_at = clock.awake(), clock.now()
+    if attempt.task.policy.unique is not None:
+        attempt.period = attempt.task.policy.period(attempt.began_at)
     # After its times: who sees it started looks at them.
     attempt.started = True
-    if attempt.task.policy.unique is not None:
-        attempt.period = attempt.task.policy.period(started_at)
-    _inside.handler = True
-    try:
-        kind, value, error_type, error, trace = _call(store, attempt, through)
-    finally:
-        _inside.handler = False
-    attempt.seconds = clock.awake() - began
-    if store.drop_transaction():
-        # It would hold the write lock for as long as this thread lives, and take every later write of it along.
-        trace = "\n".join(filter(None, (trace, _LEFT_OPEN)))
-    claimed, context = attempt.claimed, attempt.context
+
+
+def conclude(attempt: Attempt, answer: Answer, kept: tuple[str, bool] | None, *, saved: bool) -> Outcome:
+    """Return the outcome of an attempt that began here and has ended now; ``kept`` is its output."""
+    claimed = attempt.claimed
     outcome = Outcome(
         claimed.item_id,
         claimed.job_id,
         claimed.attempt,
         claimed.task,
         claimed.key,
-        kind,
-        started_at,
-        max(started_at, clock.now()),
-        value,
-        error_type,
-        error,
-        _output(context, trace) if context is not None or trace else None,
-        context is not None and context.saved,
+        answer.kind,
+        attempt.began_at,
+        max(attempt.began_at, clock.now()),
+        answer.value,
+        answer.error_type,
+        answer.error,
+        kept,
+        saved,
     )
+    wait = _again(attempt, answer) if answer.wanted else None
+    if wait is not None:
+        return outcome._replace(kind=RESCHEDULED, available_at=outcome.completed_at + int(wait * 1000))
     return outcome if attempt.period is None else outcome._replace(period=attempt.period, refresh=claimed.refresh)
 
 
-_Answer = tuple[Kind, str | None, str | None, str | None, str | None]
+def _again(attempt: Attempt, answer: Answer) -> float | None:
+    """Return in how many seconds it is tried again; None where it has no try left."""
+    wait = attempt.task.policy.retry_in(attempt.claimed.failures)
+    return wait if wait is None or answer.after is None else answer.after
 
 
-def _call(store: Store, attempt: Attempt, through: tuple[type[BaseException], ...]) -> _Answer:
-    task = attempt.task
-    if attempt.cancelled:
-        return CANCELLED, None, "Cancelled", "before it began", None
-    try:
-        reach("handler.before")
-        payload = codec.loads(attempt.claimed.payload)
-        if task.wants_context:
-            attempt.context = _context(store, attempt)
-            value = task.function(payload, ctx=attempt.context)
-        else:
-            value = task.function(payload)
-        reach("handler.after")
-        return COMPLETED, codec.result(value), None, None, None
-    except through:
-        raise
-    except NotStorable as error:
-        return FAILED, None, None, _text(error), None
-    except Skip as error:
-        return SKIPPED, None, "Skip", _text(error), None
-    except Fail as error:
-        return FAILED, None, "Fail", _text(error), None
-    except Cancelled as error:
-        return CANCELLED, None, "Cancelled", _text(error), None
-    except Lost as error:
-        # The store will refuse this outcome by its attempt and leave an event.
-        return FAILED, None, "Lost", _text(error), None
-    except BaseException as error:  # noqa: BLE001 - SystemExit too: it would end the thread without a word
-        return FAILED, None, type(error).__name__, _text(error), _trace(error)
-
-
-def _context(store: Store, attempt: Attempt) -> Context:
+def context_of(attempt: Attempt, line: Line) -> Context:
+    """Return what the handler of an attempt that has begun is given."""
     claimed, timeout = attempt.claimed, attempt.task.policy.timeout
     return Context(
         job_id=claimed.job_id,
@@ -154,54 +229,5 @@ def _context(store: Store, attempt: Attempt) -> Context:
         deadline=None if timeout is None else attempt.began_at + int(timeout * 1000),
         idempotency_key=idempotency_key(claimed.task, claimed.job_created_at, claimed.item_id),
         task=claimed.task,
-        line=Line(
-            awake=clock.awake,
-            cancelled=lambda: attempt.cancelled,
-            progress=lambda ctx, text: _save_progress(store, ctx, text),
-            # However long it takes: work that is done must not fail because the store cannot be written now.
-            result=lambda ctx, text: save_result(
-                store,
-                ctx.item_id,
-                ctx.attempt,
-                text,
-                now=clock.now(),
-                patience=math.inf,
-                period=attempt.period,
-                refresh=claimed.refresh,
-            ),
-            intent=lambda ctx, note: save_intent(store, ctx.item_id, ctx.attempt, note, patience=math.inf),
-            data=lambda ctx, data: save_data(store, ctx.item_id, ctx.attempt, data, patience=math.inf),
-        ),
+        line=line,
     )
-
-
-def _save_progress(store: Store, ctx: Context, text: str) -> None:
-    # Progress is for who looks on: no item fails for want of it.
-    with contextlib.suppress(Transient):
-        save_progress(store, ctx.job_id, ctx.item_id, ctx.attempt, text, now=clock.now(), patience=0)
-
-
-def _text(error: BaseException) -> str:
-    """Return an exception's message, bounded and storable, even where its ``__str__`` raises."""
-    try:
-        text = str.__str__(str(error))  # a plain one, also of a subclass with methods of its own
-    except BaseException as second:  # noqa: BLE001 - the user's own code again
-        text = f"(its message cannot be read: {type(second).__name__})"
-    return tail(storable(text or type(error).__name__), _ERROR_LIMIT)[0]
-
-
-def _trace(error: BaseException) -> str:
-    """Return the traceback below our own frames."""
-    with contextlib.suppress(BaseException):  # formatting runs the user's own code; the error itself is kept
-        frames = traceback.TracebackException(type(error), error, error.__traceback__)
-        frames.stack = traceback.StackSummary.from_list([f for f in frames.stack if f.filename != __file__])
-        return storable("".join(frames.format()).rstrip())
-    return ""
-
-
-def _output(context: Context | None, trace: str | None) -> tuple[str, bool] | None:
-    logged = context.output() if context is not None else None
-    if not trace:
-        return logged
-    text, cut = tail(f"{logged[0]}\n{trace}" if logged else trace)
-    return text, cut or bool(logged and logged[1])

@@ -20,12 +20,18 @@ if TYPE_CHECKING:
     from jobd.store.outcome import Outcome
 
 
+def _nothing() -> None:
+    pass
+
+
 class Threads:
     """Runs attempts in ``size`` daemon threads: they never keep the interpreter from leaving.
 
-    ``run`` makes an outcome of an attempt and never raises; ``deliver`` takes it to the dispatcher; ``close`` ends a
-    thread's own resources (its connection) when the thread ends. ``abandoned`` counts the threads that hang.
+    ``run`` makes an outcome of an attempt and never raises; ``deliver`` takes it to the dispatcher; ``at_start`` and
+    ``at_end`` make and end a thread's own resources (its connection). ``abandoned`` counts the threads that hang.
     """
+
+    shares_process = True
 
     def __init__(
         self,
@@ -34,11 +40,13 @@ class Threads:
         run: Callable[[Attempt], Outcome],
         deliver: Callable[[Attempt, Outcome], None],
         at_end: Callable[[], None],
+        at_start: Callable[[], None] = _nothing,
     ) -> None:
         self.size = self._most = size
         self.abandoned = 0
         self._run = run
         self._deliver = deliver
+        self._at_start = at_start
         self._at_end = at_end
         self._line: collections.deque[Attempt] = collections.deque()
         # What a worker waits for: a call to look at the line, or the word to leave. Apart from the line, so that this
@@ -55,6 +63,18 @@ class Threads:
 
     def _start(self) -> None:
         threading.Thread(target=self._work, name=f"jobd-worker-{next(self._numbers)}", daemon=True).start()
+
+    @property
+    def spare(self) -> int:
+        """How many more attempts can be given up, and each leave its place to another: a fresh thread."""
+        return max(0, self._most - self.abandoned)
+
+    @property
+    def ailment(self) -> str | None:
+        """Why it runs less than it should; None while it is well."""
+        if self.size >= self._most:
+            return None
+        return f"{self.abandoned} thread{' hangs' if self.abandoned == 1 else 's hang'}"
 
     def hand(self, attempts: Sequence[Attempt]) -> None:
         """Take attempts over; they run in this order."""
@@ -92,6 +112,9 @@ class Threads:
         except IndexError:
             return None
 
+    def cancel(self, attempt: Attempt) -> None:
+        """Leave it: a thread looks by itself, by ``ctx.raise_if_cancelled``."""
+
     def abandon(self, attempt: Attempt) -> None:
         """Give up a thread that runs ``attempt``: it ends when that returns. One that has returned stays."""
         if not self._running.pop(attempt, False):
@@ -113,6 +136,7 @@ class Threads:
 
     def _work(self) -> None:
         try:
+            self._at_start()
             stays = True
             while stays and self._calls.get():
                 attempt = self._next()

@@ -266,8 +266,7 @@ class Upkeep:
             # Whatever moves has its line by its event; what is only removed leaves none.
             if change.to_status not in ITEM_STATUSES:
                 log.info("job %d %s by %s: %s", change.job_id, change.to_status, self._actor, change.evidence)
-        self._dispatcher.solitude.anybody = True
-        self._wake.ring()
+        self._dispatcher.look_for_interrupted()
         return report
 
     def _free_since(self, now: int) -> int | None:
@@ -276,6 +275,10 @@ class Upkeep:
 
     def _ring_pass(self, name: str) -> None:
         self.run_pass(name)
+
+    def finish_soon(self) -> None:
+        """Work off what was asked of whole jobs; from any thread."""
+        self._scheduler.ask("finish")
 
     def _ask_to_finish(self) -> None:
         self._scheduler.ask("finish")

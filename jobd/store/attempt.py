@@ -30,7 +30,7 @@ def save_progress(
             (progress, item_id, attempt),
         ).rowcount
         if changed != 1:
-            raise _lost(item_id, attempt)
+            raise lost(item_id, attempt)
         connection.execute("update jobs set progress_at = ? where id = ?", (now, job_id))
 
     store.share(work, patience=patience)
@@ -68,7 +68,7 @@ def save_result(
             (COMPLETED, value, now, item_id, attempt),
         ).rowcount
         if changed != 1:
-            raise _lost(item_id, attempt)
+            raise lost(item_id, attempt)
         if judged is not None:
             hold(store, connection, judged, judged.held)
 
@@ -89,7 +89,7 @@ def _judged(
     """Return what the attempt's result holds; None where it has stored one, whose period is decided."""
     found = connection.execute(_MINE_TO_JUDGE, (item_id, attempt)).fetchone()
     if found is None:
-        raise _lost(item_id, attempt)
+        raise lost(item_id, attempt)
     job_id, task, key, decided = found
     if decided:
         return None
@@ -109,7 +109,7 @@ def save_intent(store: Store, item_id: int, attempt: int, note: str, *, patience
     def work(connection: Connection) -> None:
         changed = connection.execute(f"update job_items set intent = ? where {_MINE}", (note, item_id, attempt))
         if changed.rowcount != 1:
-            raise _lost(item_id, attempt)
+            raise lost(item_id, attempt)
 
     store.share(work, patience=patience)
 
@@ -129,7 +129,7 @@ def save_data(store: Store, item_id: int, attempt: int, data: bytes, *, patience
             (packed, item_id, attempt),
         ).rowcount
         if changed != 1:
-            raise _lost(item_id, attempt)
+            raise lost(item_id, attempt)
 
     store.write(work, patience=patience)
 
@@ -147,5 +147,16 @@ def load_data(store: Store, item_id: int) -> bytes | None:
     return None if found is None else zlib.decompress(found[0])
 
 
-def _lost(item_id: int, attempt: int) -> Lost:
+def wanted(store: Store, item_id: int, attempt: int) -> bool:
+    """Say whether an attempt is still the item's, and its job neither being cancelled nor failed."""
+    text = (
+        "select 1 from job_items as i join jobs as j on j.id = i.job_id"
+        " where i.id = ? and i.attempt = ? and i.status = 'running'"
+        " and j.cancel_requested_at is null and j.fail_requested_at is null"
+    )
+    return store.read(lambda connection: connection.execute(text, (item_id, attempt)).fetchone()) is not None
+
+
+def lost(item_id: int, attempt: int) -> Lost:
+    """Return what an attempt is told that is not the item's any more."""
     return Lost(f"attempt {attempt} is no longer that of item {item_id}")

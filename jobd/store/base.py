@@ -147,8 +147,9 @@ class Store(ABC):
         if self.in_transaction(connection):
             return work(connection)
         mine = self.waiting.add(work)
-        # Whoever is about to ask, too, gets the interpreter for it: else most would find nobody to share with.
-        time.sleep(0)
+        if self.waiting.company:
+            # Whoever is about to ask, too, gets the interpreter for it: else most would find nobody to share with.
+            time.sleep(0)
         try:
             self._patiently(lambda: self._with_others(mine), patience)
         finally:

@@ -1,8 +1,9 @@
 """How queued items become running ones: by priority, jobs of one priority in turn, in few statements.
 
-The dispatcher asks for a number of items in one of three lanes. ``FRESH`` items may be claimed ahead of a free slot;
+The dispatcher asks for a number of items in one of the lanes. ``FRESH`` items may be claimed ahead of a free slot;
 an item that was interrupted once (``CAREFUL``) only into a free slot; one that was interrupted twice or more
-(``ALONE``) only when nothing else runs, so that what kills the process is found out.
+(``ALONE``) only when nothing else runs, so that what kills the process is found out. Where each item has a process of
+its own, what was interrupted however often goes into free slots (``INTERRUPTED``).
 """
 
 from __future__ import annotations
@@ -17,14 +18,16 @@ from jobd.store.ready import ClaimedJob, Turns, in_turn, survey
 from jobd.store.transitions import JobMove, Move, count_moves, job_move, move_jobs
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from jobd.store.base import Connection, Store
     from jobd.store.taken import Taken
 
 __all__ = ["Claimed", "ClaimedJob", "Lane", "Turns", "claim", "claim_interrupted"]
 
-_ITEM_COLUMNS: Final = "i.id as id, i.job_id as job_id, i.key as key, i.payload as payload, i.attempt as attempt"
+_ITEM_COLUMNS: Final = (
+    "i.id as id, i.job_id as job_id, i.key as key, i.payload as payload, i.attempt as attempt, i.failures as failures"
+)
 _JOBS_AT_ONCE: Final = 500
 
 _START: Final = Move(
@@ -48,6 +51,7 @@ class Lane(enum.Enum):
     FRESH = "i.available_at <= ? and i.interruptions = 0"
     CAREFUL = "i.interruptions > 0 and i.interruptions = 1 and +i.available_at <= ?"
     ALONE = "i.interruptions > 0 and i.interruptions > 1 and +i.available_at <= ?"
+    INTERRUPTED = "i.interruptions > 0 and +i.available_at <= ?"
 
     @property
     def order(self) -> str:
@@ -69,6 +73,7 @@ class Claimed(NamedTuple):
     lane: Lane
     claimed_at: int
     refresh: bool = False  # its result takes its period over from an older one
+    failures: int = 0  # of earlier attempts
 
 
 def claim(
@@ -82,8 +87,11 @@ def claim(
     now: int,
     actor: str,
     taken: Taken | None = None,
+    room: dict[str, int] | None = None,
 ) -> list[Claimed]:
     """Start up to ``limit`` fresh items of ``tasks`` and return them in the order in which they should run.
+
+    Of the tasks in ``room`` no more than that many are started; what is, is taken off it.
 
     Fewer than ``limit`` means that no more of them are due before ``turns.due``, unless ``turns.tired`` says that there
     were too many jobs in the way to know, or ``taken``, which keeps what need not run from running, is full: then the
@@ -92,7 +100,9 @@ def claim(
     claimed: list[Claimed] = []
     budget = MOST
     turns.tired = False
+    room = {} if room is None else room
     while len(claimed) < limit and not (taken is not None and taken.full):
+        tasks = _with_room(tasks, room)
         standing = survey(store, connection, tasks)
         if budget > 0 and (due := [task.task for task in standing if task.is_due(now)]):
             budget -= lift(store, connection, due, budget, now)
@@ -105,6 +115,7 @@ def claim(
         theirs = [task.task for task in standing if task.priority == priority]
         jobs = in_turn(store, connection, turns, theirs, priority, min(limit - len(claimed), _JOBS_AT_ONCE))
         picked, barren = _pick(store, connection, jobs, limit - len(claimed), Lane.FRESH, now)
+        picked = _within(picked, room)
         if picked:
             turns.served(priority, picked[-1][0].id)
             claimed += _start(store, connection, picked, taken, daemon_id=daemon_id, now=now, actor=actor)
@@ -132,9 +143,11 @@ def claim_interrupted(
     now: int,
     actor: str,
     taken: Taken | None = None,
+    room: dict[str, int] | None = None,
 ) -> list[Claimed]:
     """Start up to ``limit`` items of ``lane`` of these jobs and return them in the order in which they should run."""
     claimed: list[Claimed] = []
+    room = {} if room is None else room
     by_priority: dict[int, list[ClaimedJob]] = {}
     for job in jobs:
         by_priority.setdefault(job.priority, []).append(job)
@@ -143,7 +156,9 @@ def claim_interrupted(
         while len(claimed) < limit and not (taken is not None and taken.full):
             last = turns.last(priority)
             group.sort(key=lambda job: (job.id <= last, job.id))
+            group = [job for job in group if room.get(job.task, 1) > 0]
             picked, _ = _pick(store, connection, group, limit - len(claimed), lane, now)
+            picked = _within(picked, room)
             if not picked:
                 break
             turns.served(priority, picked[-1][0].id)
@@ -152,6 +167,24 @@ def claim_interrupted(
             begun = {item.job_id for item in started}
             group = [job._replace(status=RUNNING) if job.id in begun else job for job in group]
     return claimed
+
+
+def _with_room(tasks: Collection[str], room: Mapping[str, int]) -> Collection[str]:
+    return [task for task in tasks if room.get(task, 1) > 0] if room else tasks
+
+
+def _within(picked: list[tuple[ClaimedJob, Claimed]], room: dict[str, int]) -> list[tuple[ClaimedJob, Claimed]]:
+    """Return what of a round there is room for, and take it off."""
+    if not room:
+        return picked
+    kept = []
+    for job, item in picked:
+        left = room.get(job.task)
+        if left is None or left > 0:
+            kept.append((job, item))
+            if left is not None:
+                room[job.task] = left - 1
+    return kept
 
 
 def _pick(
@@ -183,9 +216,12 @@ def _items(
         params = (store.pack([(job.id,) for job in jobs]), now, -(-limit // len(jobs)), limit)
     by_id = {job.id: job for job in jobs}
     found = []
-    for item_id, job_id, key, payload, attempt in store.gather(connection, _ITEM_COLUMNS, source, params):
+    for item_id, job_id, key, payload, attempt, failures in store.gather(connection, _ITEM_COLUMNS, source, params):
         job = by_id[job_id]
-        item = Claimed(item_id, job_id, key, payload, attempt + 1, job.task, job.params, job.created_at, lane, now)
+        item = Claimed(
+            item_id, job_id, key, payload, attempt + 1, job.task, job.params, job.created_at, lane, now,
+            failures=failures,
+        )  # fmt: skip
         found.append((job, item))
     return found
 

@@ -7,17 +7,32 @@ from typing import Final, Literal, NamedTuple, get_args
 from jobd.states import COMPLETED, FAILED, QUEUED
 
 # What an attempt came to: a status to end in, or back to the queue. RELEASED never began; STOPPED was under way when
-# its daemon left, INTERRUPTED when its job had made no progress for too long; TIMED_OUT took too long itself. Plain
+# its daemon left, INTERRUPTED when its job had made no progress for too long; TIMED_OUT took too long itself;
+# RESCHEDULED failed and OVERDUE took too long, and both are tried again at their time. Plain
 # texts, because an enum's hash costs more than the rest of an outcome.
-Kind = Literal["completed", "failed", "skipped", "cancelled", "released", "stopped", "interrupted", "timed_out"]
+Kind = Literal[
+    "completed",
+    "failed",
+    "skipped",
+    "cancelled",
+    "released",
+    "stopped",
+    "interrupted",
+    "timed_out",
+    "rescheduled",
+    "overdue",
+]
 RELEASED: Final = "released"
 STOPPED: Final = "stopped"
 INTERRUPTED: Final = "interrupted"
 TIMED_OUT: Final = "timed_out"
+RESCHEDULED: Final = "rescheduled"
+OVERDUE: Final = "overdue"
 KINDS: Final = frozenset(get_args(Kind))
-BACK: Final = frozenset({RELEASED, STOPPED, INTERRUPTED})
+BACK: Final = frozenset({RELEASED, STOPPED, INTERRUPTED, RESCHEDULED, OVERDUE})
 # What somebody else says of an attempt, whose handler runs on.
-GIVEN_UP: Final = frozenset({STOPPED, INTERRUPTED, TIMED_OUT})
+GIVEN_UP: Final = frozenset({STOPPED, INTERRUPTED, TIMED_OUT, OVERDUE})
+RUN_ON: Final = GIVEN_UP - {STOPPED}  # beside a daemon that stays
 TARGETS: Final = {**dict.fromkeys(BACK, QUEUED), TIMED_OUT: FAILED}
 
 
@@ -39,6 +54,7 @@ class Outcome(NamedTuple):
     saved: bool = False  # ctx.save_result has stored the result already: the work is declared complete
     period: str | None = None  # that the result of a unique task claims
     refresh: bool = False  # it takes its period over from an older result
+    available_at: int = 0  # when an item that is tried again is due
 
 
 def kind_of(outcome: Outcome) -> Kind:

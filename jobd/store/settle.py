@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from jobd.states import CANCELLED, COMPLETED, FAILED, SKIPPED
 from jobd.store.base import Permanent
 from jobd.store.ending import Ended, end_jobs
+from jobd.store.halting import halt
 from jobd.store.outcome import BACK, GIVEN_UP, RELEASED, Outcome, kind_of, status_of
 from jobd.store.transitions import record
 from jobd.store.writers import Uneven, item_event, write
@@ -26,7 +27,7 @@ _CANNOT: Final = "cannot be stored: "
 
 class Settled(NamedTuple):
     """What became of a batch: outcomes applied now, applied before, come too late, refused by the database even as
-    failures, and the jobs that ended.
+    failures, the jobs that ended, and those that are now to fail because too many of their items have.
     """
 
     applied: list[Outcome]
@@ -34,6 +35,7 @@ class Settled(NamedTuple):
     late: list[Outcome]
     unstorable: list[Outcome]
     ended: list[Ended]
+    halted: list[int]
 
 
 def settle(
@@ -51,7 +53,7 @@ def settle(
     connection.execute("savepoint batch")
     mark = store.news.mark()
     try:
-        settled = Settled(write(store, connection, outcomes, now=now, actor=actor), [], [], [], [])
+        settled = Settled(write(store, connection, outcomes, now=now, actor=actor), [], [], [], [], [])
     except Exception as error:
         meant = store.judge(error)
         if not isinstance(meant, Uneven | Permanent):
@@ -63,11 +65,13 @@ def settle(
     ended = end_jobs(store, connection, {outcome.job_id for outcome in settled.applied}, now=now, actor=actor)
     for outcome in late:
         _record_late(store, connection, outcome, now=now, actor=actor)
-    return settled._replace(ended=ended)
+    failing = {outcome.job_id for outcome in settled.applied if status_of(outcome) == FAILED}
+    halted = halt(store, connection, failing, now=now, actor=actor) if failing else []
+    return settled._replace(ended=ended, halted=halted)
 
 
 def _one_by_one(store: Store, connection: Connection, outcomes: Sequence[Outcome], *, now: int, actor: str) -> Settled:
-    settled = Settled([], [], [], [], [])
+    settled = Settled([], [], [], [], [], [])
     for reported in outcomes:
         outcome = reported
         answer = _write_one(store, connection, outcome, now=now, actor=actor)

@@ -8,6 +8,7 @@ that ran them failed or was interrupted, nothing was stored, and each of the oth
 from __future__ import annotations
 
 from collections import deque
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 # A submission takes about 0.1 ms: these together stay far below the 10 ms that a transaction may take.
 MOST: Final = 32
+_ALONE: Final = 8  # writes in a row of one thread
 
 
 class Asked:
@@ -36,9 +38,21 @@ class Waiting:
 
     def __init__(self) -> None:
         self._asked: deque[Asked] = deque()
+        self._asker = 0
+        self._streak = 0
+
+    @property
+    def company(self) -> bool:
+        """Say whether another thread has asked lately. One that asks alone has nobody to wait for: on a busy machine
+        each moment's wait costs it its processor, and with that most of its pace.
+        """
+        return self._streak < _ALONE
 
     def add(self, work: Callable[[Connection], Any]) -> Asked:
         """Put a write into the row."""
+        thread = get_ident()
+        self._streak = self._streak + 1 if thread == self._asker else 0
+        self._asker = thread
         asked = Asked(work)
         self._asked.append(asked)
         return asked

@@ -88,6 +88,7 @@ class SqliteStore(Store):
         super().__init__()
         # One name for one file: a symlink or a relative path must lead to the same lock.
         self.path = os.path.realpath(path)
+        self.durability = durability
         self.database = _Database(self.path, _SYNCHRONOUS[durability])
         # Set by a daemon that has to leave at once: no write waits for another process any more.
         self.hurried = False

@@ -7,7 +7,20 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jobd.states import CANCELLED, COMPLETED, FAILED, QUEUED, RUNNING, SKIPPED
 from jobd.store import watchlist
-from jobd.store.outcome import BACK, INTERRUPTED, RELEASED, STOPPED, TARGETS, TIMED_OUT, Kind, Outcome, kind_of, reason
+from jobd.store.outcome import (
+    BACK,
+    INTERRUPTED,
+    OVERDUE,
+    RELEASED,
+    RESCHEDULED,
+    STOPPED,
+    TARGETS,
+    TIMED_OUT,
+    Kind,
+    Outcome,
+    kind_of,
+    reason,
+)
 from jobd.store.transitions import Event, Move, count_moves, last_errors, record
 from jobd.store.unique import Judged, Wanted, hold, judge, store_results
 
@@ -58,6 +71,12 @@ _TIME_OUT: Final = Move(
     columns=("started_at", "completed_at", "error_type", "error"), sets=("failures=failures+1",),
 )  # fmt: skip
 
+_AGAIN = ("error_type", "error", "available_at")
+_SETS_AGAIN = ("failures=failures+1", "daemon_id=null")
+_RESCHEDULE: Final = Move("job_items", "reschedule", QUEUED, fenced=True, columns=_AGAIN, sets=_SETS_AGAIN)
+_TIME_OUT_AGAIN: Final = Move(
+    "job_items", "time_out", QUEUED, source=RUNNING, fenced=True, columns=_AGAIN, sets=_SETS_AGAIN
+)
 
 _WORTH_GROUPING: Final = 6  # items that a statement of its own has to serve
 
@@ -171,6 +190,22 @@ def _timed_out(store: Store, connection: Connection, batch: Sequence[Outcome], n
     last_errors(store, connection, {o.job_id: reason(o) for o in batch})
 
 
+def _rescheduled(store: Store, connection: Connection, batch: Sequence[Outcome], now: int, actor: str) -> None:
+    _again(store, connection, _RESCHEDULE, batch, now, actor)
+
+
+def _overdue(store: Store, connection: Connection, batch: Sequence[Outcome], now: int, actor: str) -> None:
+    _again(store, connection, _TIME_OUT_AGAIN, batch, now, actor)
+
+
+def _again(store: Store, connection: Connection, move: Move, batch: Sequence[Outcome], now: int, actor: str) -> None:
+    """Queue what failed for its time: the error stays with the item until it has another or none."""
+    rows = [(o.item_id, o.attempt, o.error_type, o.error, o.available_at) for o in batch]
+    _apply(store, connection, move, rows)
+    record(store, connection, [item_event(o, move.edge.name, RUNNING, QUEUED, now, actor) for o in batch])
+    last_errors(store, connection, {o.job_id: reason(o) for o in batch})
+
+
 _WRITERS: Final = {
     COMPLETED: _completed,
     FAILED: _failed,
@@ -180,6 +215,8 @@ _WRITERS: Final = {
     STOPPED: _stopped,
     INTERRUPTED: _interrupted,
     TIMED_OUT: _timed_out,
+    RESCHEDULED: _rescheduled,
+    OVERDUE: _overdue,
 }
 
 

@@ -90,6 +90,15 @@ LINES: Final = (
         "short", "short", "2,000 items of 5 ms on 16 threads, against the ideal", "× ideal",
         (at_most(1.05),), ("L5", "huey-short"),
     ),
+    Line(
+        "process-items", "warm", "500 no-op items in 4 warm worker processes, each item", "ms", (at_most(1),),
+    ),
+    Line("async-items", "awaiting", "drain 10,000 async items that await once, 100 at a time", RATE, beside=_DRAINED),
+    Line(
+        "late-p50", "late", "a job of 3 beside 100,000 items of 5 ms on 4 workers: until its first item starts, median",
+        "ms", (at_most(100),),
+    ),
+    Line("late-worst", "late", "  the worst of 20", "ms", (at_most(100),)),
     Line("progress", "reading", "progress of a job of 1,000,000 items, as wait() reads it", "ms", (at_most(0.1),)),
     Line("refresh", "reading", "  all of its fields and its daemon: job.refresh()", "ms"),
     Line("latest", "reading", "latest result of a key among 1,000,000", "ms", (at_most(0.2),)),

@@ -46,6 +46,7 @@ class Runner:
                 result=lambda _, text: self.take(self.results, text),
                 intent=lambda *_: None,
                 data=lambda *_: None,
+                items=lambda *_: 0,
             ),
         )
 

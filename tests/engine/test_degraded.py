@@ -72,7 +72,7 @@ def test_a_short_lock_of_another_program_is_invisible(app, held, gate, elsewhere
         assert gate.entered.wait(SECONDS)
         elsewhere.lock()
         gate.opened.set()
-        until(lambda: daemon._dispatcher._executor.waiting() == 0)
+        until(lambda: daemon._dispatcher._pools.waiting() == 0)
         elsewhere.free()
         assert job.wait(SECONDS).status == "completed"
         assert daemon.degraded is None

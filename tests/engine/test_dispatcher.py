@@ -12,6 +12,7 @@ import pytest
 
 from jobd import Skip
 from jobd.engine import dispatcher as dispatching
+from jobd.engine.arrivals import Arrivals
 from jobd.engine.dispatcher import HOLD, Dispatcher
 from jobd.engine.pace import Pace
 from jobd.store.base import Transient
@@ -522,15 +523,15 @@ def test_what_a_handler_saved_counts_though_it_did_not_end_in_time(app, gate, ro
 
 
 def test_who_ends_while_it_is_being_given_back_has_ended(app, gate, until, rows, monkeypatch):
-    abandon = Dispatcher._abandon
+    give_back = Arrivals.give_back
 
     def late(self, pending):
-        abandon(self, pending)
+        give_back(self, pending)
         if len(self._arrived) == 1:
             gate.opened.set()
             until(lambda: len(self._arrived) == 2)
 
-    monkeypatch.setattr(Dispatcher, "_abandon", late)
+    monkeypatch.setattr(Arrivals, "give_back", late)
 
     @app.task
     def work(_):
@@ -693,7 +694,7 @@ def test_what_was_interrupted_once_goes_into_free_slots_only(app, interrupted, p
         for _ in range(3):
             app.store.wake()
             until(lambda: not daemon._dispatcher._wake._rung and daemon._dispatcher._wake._sleeping)
-            assert (len(daemon._dispatcher.registry), daemon._dispatcher._executor.waiting()) == (2, 0)
+            assert (len(daemon._dispatcher.registry), daemon._dispatcher._pools.waiting()) == (2, 0)
         gate.opened.set()
         job.wait(SECONDS)
     assert {lane for claim in watch.claims for _, lane in claim} == {Lane.CAREFUL}

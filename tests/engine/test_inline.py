@@ -183,6 +183,8 @@ def test_beside_a_daemon_both_are_refused(app, call):
         with pytest.raises(DaemonRunning) as refused:
             getattr(app, call)()
         assert refused.value.exit_code == 7
+        assert str(refused.value) == f"this very process runs the daemon of {app.path}, in app.daemon()"
+        assert "job.wait()" in refused.value.hint
 
 
 def test_a_daemon_and_drain_take_turns_on_one_app(app, work):

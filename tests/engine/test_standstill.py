@@ -285,9 +285,11 @@ def test_what_nobody_has_told_the_daemon_of_is_seen_to_in_the_end(app, daemon, j
         app.submit("work", [0]).wait(SECONDS)
         done.clear()
         with monkeypatch.context() as deaf:
-            deaf.setattr(dispatcher._claims, "claim", lambda *_: ([], 0))
-            deaf.setattr(type(dispatcher._claims), "wanted", lambda _: False)
-            deaf.setattr(type(dispatcher._claims), "free_since", property(lambda claims: claims._full_until))
+            deaf.setattr(dispatcher._pools, "claim", lambda *_: ([], 0))
+            deaf.setattr(type(dispatcher._pools), "wanted", lambda _: False)
+            deaf.setattr(
+                type(dispatcher._pools), "free_since", property(lambda pools: pools._all()[0].claims._full_until)
+            )
             job = app.submit("work", [1])
             jobd_clock.move(seconds=29 * MINUTE)
             assert running._upkeep.run_pass("time_out").changes == []
@@ -331,7 +333,7 @@ def test_a_process_that_was_stopped_for_a_night_touches_nothing(app, daemon, hel
         stopped(NIGHT)
         # Whoever of them comes first.
         assert running._upkeep.run_pass("time_out").changes == []
-        until(lambda: running._dispatcher._standstill._total >= NIGHT)
+        until(lambda: running._dispatcher._arrivals._standstill._total >= NIGHT)
         assert running._upkeep.run_pass("time_out").changes == []
         assert (item.refresh().status, running._dispatcher.abandoned) == ("running", 0)
         jobd_clock.move(seconds=MINUTE + 5)

@@ -13,10 +13,10 @@ from jobd.engine.runner import Attempt
 from jobd.engine.threads import Threads
 from jobd.errors import Cancelled, Lost
 from jobd.maintenance.time_out import Hung
+from jobd.policy import Policy
 from jobd.store.base import Transient
 from jobd.store.claim import Claimed, Lane
 from jobd.store.invariants import check
-from jobd.tasks import Policy
 
 SECONDS = 20
 TIMEOUT = 300
@@ -223,7 +223,7 @@ def test_an_answer_that_comes_while_the_timeout_cannot_be_written_counts(app, pa
         passes(TIMEOUT)
         assert tried.wait(SECONDS)
         gate.opened.set()
-        until(lambda: daemon._dispatcher._arrived)
+        until(lambda: daemon._dispatcher._arrivals)
         ended.set()
         assert job.wait(SECONDS).status == "completed"
         assert daemon._dispatcher.abandoned == 0
@@ -390,8 +390,8 @@ def test_the_dispatcher_sleeps_no_longer_than_until_the_first_deadline(app, gate
         dispatcher = daemon._dispatcher
         free.submit()
         assert gate.entered.wait(SECONDS)
-        assert dispatcher._overdue.next == NEVER
+        assert dispatcher._arrivals.overdue.next == NEVER
         timed.submit()
-        until(lambda: dispatcher._overdue.next != NEVER)
+        until(lambda: dispatcher._arrivals.overdue.next != NEVER)
         assert dispatcher._patience() <= 0.5
         gate.opened.set()

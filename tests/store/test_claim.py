@@ -70,7 +70,7 @@ def test_a_claimed_item_runs_as_its_next_attempt_of_this_daemon(world):
     job_id = world.job(params='{"a":1}')
     (item,) = world.claim()
     (item_id,) = world.rows.ids(job_id)
-    assert item == (item_id, job_id, "key-00000", "null", 1, "work", '{"a":1}', NOW, Lane.FRESH, NOW, False)
+    assert item == (item_id, job_id, "key-00000", "null", 1, "work", '{"a":1}', NOW, Lane.FRESH, NOW, False, 0)
     columns = "status, attempt, daemon_id, started_at, completed_at, available_at"
     row = world.rows.one(f"select {columns} from job_items where id=?", item_id)
     assert row == ("running", 1, DAEMON, NOW, None, 0)
@@ -212,7 +212,7 @@ def test_it_is_not_claimed_and_hides_nothing(world, columns, lane):
     held = world.job(3, priority=5, **columns)
     free = world.job(1)
     for job_id in (held, free):
-        world.spoil(job_id, {Lane.FRESH: 0, Lane.CAREFUL: 1, Lane.ALONE: 2}[lane])
+        world.spoil(job_id, {Lane.FRESH: 0, Lane.CAREFUL: 1, Lane.ALONE: 2, Lane.INTERRUPTED: 3}[lane])
     assert world.jobs(10, lane) == [free]
     assert world.rows.items(held) == ["queued"] * 3
     assert world.interrupted()[1:] == ([], [])

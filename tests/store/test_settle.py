@@ -119,7 +119,7 @@ def test_an_outcome_moves_its_item_and_its_counters_and_leaves_its_event(world, 
     columns = ("status", "attempt", "started_at", "completed_at", "error_type", "error", "failures")
     assert world.item(first.item_id, *columns) == row
     assert world.events_of(first.item_id) == ([event] if event else [])
-    assert [len(part) for part in settled] == [1, 0, 0, 0, 0]
+    assert [len(part) for part in settled] == [1, 0, 0, 0, 0, 0]
     world.rows.assert_sound(job_id)
 
 
@@ -303,7 +303,7 @@ def test_an_answer_for_another_attempt_is_refused_with_an_event_and_changes_noth
     before = world.everything()
     late = outcome(first, kind, error="too late" if kind != "completed" else None, saved=kind == "failed")
     settled = world.settle(late)
-    assert [len(part) for part in settled] == [0, 0, 1, 0, 0]
+    assert [len(part) for part in settled] == [0, 0, 1, 0, 0, 0]
     assert world.events_of(first.item_id)[-1] == (
         "late",
         "running",
@@ -349,7 +349,7 @@ def test_the_same_outcome_twice_is_replayed_and_leaves_nothing_a_second_time(wor
     world.settle(report)
     before = world.everything()
     settled = world.settle(report, now=LATER + 1)
-    assert [len(part) for part in settled] == [0, 1, 0, 0, 0]
+    assert [len(part) for part in settled] == [0, 1, 0, 0, 0, 0]
     assert world.everything() == before
 
 
@@ -359,7 +359,7 @@ def test_many_that_share_their_times_are_each_fenced_by_their_attempt(world):
     world.settle(*(outcome(item, "stopped") for item in claimed[5:9]))
     again = world.claim()
     settled = world.settle(*(outcome(item) for item in claimed))
-    assert [len(part) for part in settled] == [36, 0, 4, 0, 0]
+    assert [len(part) for part in settled] == [36, 0, 4, 0, 0, 0]
     assert [world.item(item.item_id, "status", "attempt") for item in again] == [("running", 2)] * 4
     world.rows.assert_sound(job_id)
 
@@ -380,7 +380,7 @@ def test_the_same_outcome_twice_in_one_batch_counts_once(world):
     job_id = world.job(2)
     first, second = world.claim()
     settled = world.settle(outcome(first), outcome(first), outcome(second))
-    assert [len(part) for part in settled] == [2, 1, 0, 0, 1]
+    assert [len(part) for part in settled] == [2, 1, 0, 0, 1, 0]
     world.rows.assert_sound(job_id)
 
 
@@ -388,7 +388,7 @@ def test_of_an_attempt_that_was_given_back_and_ended_after_all_the_first_word_co
     job_id = world.job(1)
     (item,) = world.claim()
     settled = world.settle(outcome(item, "stopped"), outcome(item))
-    assert [len(part) for part in settled] == [1, 0, 1, 0, 0]
+    assert [len(part) for part in settled] == [1, 0, 1, 0, 0, 0]
     assert world.item(item.item_id, "status") == "queued"
     assert world.result(item.item_id) is None
     world.rows.assert_sound(job_id)
@@ -444,7 +444,7 @@ def test_one_bad_outcome_among_500_fails_with_the_reason_and_the_others_commit_w
     outcomes[250] = outcome(claimed[250], kind, **changes)
     count, settled = commits(world.store, lambda: world.settle(*outcomes))
     assert count == 1
-    assert [len(part) for part in settled] == [MANY, 0, 0, 0, 1]
+    assert [len(part) for part in settled] == [MANY, 0, 0, 0, 1, 0]
     status, error_type, error, failures = world.item(claimed[250].item_id, "status", "error_type", "error", "failures")
     assert (status, error_type, failures) == ("failed", None, 1)
     assert error.startswith(f"cannot be stored: {reason}")

@@ -1,0 +1,67 @@
+"""How many more items of a task may start: bounded by its ``concurrency`` and by its ``rate``.
+
+Both are this daemon's, in memory. A restart forgets what has started before it.
+"""
+
+from __future__ import annotations
+
+import collections
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from jobd.tasks import Task
+
+
+class Bounds:
+    """The bounds of ``tasks``. Times are awake time, in seconds.
+
+    Of a task with the rate 10/m no more than ten start within any minute: what has started is kept for that long, and
+    the next one waits until the tenth before it is a minute old.
+    """
+
+    def __init__(self, tasks: Mapping[str, Task[..., object]]) -> None:
+        self._tasks = tasks
+        self._started: dict[str, collections.deque[float]] = {}
+
+    def __contains__(self, name: str) -> bool:
+        task = self._tasks.get(name)
+        return task is not None and task.policy.bounded
+
+    def room(self, flying: Mapping[str, int], awake: float) -> dict[str, int]:
+        """Return how many more items of each bounded task may start now, beside what is in flight."""
+        found: dict[str, int] = {}
+        for name, task in tuple(self._tasks.items()):
+            rooms = []
+            if task.policy.concurrency is not None:
+                rooms.append(task.policy.concurrency - flying.get(name, 0))
+            if task.policy.rate is not None:
+                rooms.append(task.policy.rate.times - len(self._within(name, awake)))
+            if rooms:
+                found[name] = max(0, min(rooms))
+        return found
+
+    def wait(self, room: Mapping[str, int], awake: float) -> float | None:
+        """Return after how many seconds a rate lets start more of a task that has no room; None where none does."""
+        waits = []
+        for name, left in room.items():
+            rate = self._tasks[name].policy.rate
+            if left <= 0 and rate is not None and len(started := self._within(name, awake)) >= rate.times:
+                waits.append(started[0] + rate.seconds - awake)
+        return min(waits, default=None)
+
+    def started(self, tasks: Iterable[str], awake: float) -> None:
+        """Items of these tasks have been claimed, each named once for each item."""
+        for name in tasks:
+            task = self._tasks.get(name)
+            if task is not None and task.policy.rate is not None:
+                self._started.setdefault(name, collections.deque()).append(awake)
+
+    def _within(self, name: str, awake: float) -> collections.deque[float]:
+        """Return when what has started within the rate's time did."""
+        rate = self._tasks[name].policy.rate
+        started = self._started.setdefault(name, collections.deque())
+        while started and rate is not None and started[0] <= awake - rate.seconds:
+            started.popleft()
+        return started
