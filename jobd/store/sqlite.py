@@ -155,7 +155,8 @@ class SqliteStore(Store):
         self.write(apply_schema)
 
     def _use_wal(self) -> None:
-        answer = self._driver().execute("pragma journal_mode=wal").fetchone()[0]
+        # While another process brings the file there SQLite answers busy at once, whatever the timeout.
+        answer = self._ask(self._driver(), "pragma journal_mode=wal").fetchone()[0]
         if answer != "wal":
             raise file.unusable(self.path, f"the file system does not allow WAL (journal mode is {answer})")
 
@@ -199,21 +200,19 @@ class SqliteStore(Store):
         """
         connection.execute("pragma busy_timeout=0")
         try:
-            self._begin(connection)
+            self._ask(connection, "begin immediate")
         finally:
             connection.execute(f"pragma busy_timeout={BUSY_TIMEOUT_MS}")
 
-    def _begin(self, connection: sqlite3.Connection) -> None:
+    def _ask(self, connection: sqlite3.Connection, statement: str) -> sqlite3.Cursor:
         waited = 0.0
         while True:
             try:
-                connection.execute("begin immediate")
+                return connection.execute(statement)
             except sqlite3.OperationalError as error:
                 patient = waited * 1000 < BUSY_TIMEOUT_MS and not self.hurried
                 if primary(error) != sqlite3.SQLITE_BUSY or not patient:
                     raise
-            else:
-                return
             pause = random.uniform(*_ASK_AGAIN)  # noqa: S311 - jitter, not a secret
             sleep(pause)
             waited += pause

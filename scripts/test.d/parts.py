@@ -25,8 +25,8 @@ _PARTS: Final = (os.cpu_count() or 1) + 1
 class Part:
     """One process, what it has to tell, and its counts."""
 
-    def __init__(self, number: int, arguments: list[str]) -> None:
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "--part", f"{number}/{_PARTS}", *arguments]
+    def __init__(self, number: int) -> None:
+        command = [sys.executable, "-m", "pytest", "-q", "--part", f"{number}/{_PARTS}"]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self.told: list[str] = []
         self.counts: collections.Counter[str] = collections.Counter()
@@ -49,10 +49,10 @@ class Part:
         return self.process.wait()
 
 
-def main(arguments: list[str]) -> int:
+def main() -> int:
     """Run all parts and return the worst of their exit codes."""
     began = time.monotonic()
-    parts = [Part(number, arguments) for number in range(1, _PARTS + 1)]
+    parts = [Part(number) for number in range(1, _PARTS + 1)]
     codes = [part.end() for part in parts]
     counts: collections.Counter[str] = collections.Counter()
     for part, code in zip(parts, codes, strict=True):
@@ -65,4 +65,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jobd import Cancelled, InvalidItem, Lost
+from jobd.store import chunks
 from jobd.store.invariants import check
 
 SECONDS = 20
@@ -109,17 +110,19 @@ def test_nothing_is_added_to_a_job_that_is_asked_to_end(app, gate, ask):
     assert (job.refresh().counts.total, job.counts.cancelled) == (1, 1)
 
 
-def test_what_cannot_be_an_item_is_refused_with_its_place_and_what_came_before_is_there(app):
+def test_what_cannot_be_an_item_is_refused_with_its_place_and_what_came_before_is_there(app, monkeypatch):
+    monkeypatch.setattr(chunks, "CHUNK", 20)
+
     @app.task
     def work(value, ctx):
         if value == "a":
-            ctx.add_items([*(f"n{number}" for number in range(4_100)), None])
+            ctx.add_items([*(f"n{number}" for number in range(41)), None])
 
     job = work.submit(["a"])
     app.drain()
     assert job.refresh().item("a").error_type == InvalidItem.__name__
-    assert "item 4100" in job.item("a").error
-    assert (job.counts.total, job.counts.failed) == (4_001, 1)
+    assert "item 41" in job.item("a").error
+    assert (job.counts.total, job.counts.failed) == (41, 1)
 
 
 def test_adding_is_progress_of_the_job_and_wakes_who_waits(app, gate):

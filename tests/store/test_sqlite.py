@@ -93,6 +93,31 @@ def test_an_empty_file_becomes_a_jobd_file(tmp_path):
     store.close()
 
 
+def test_who_opens_a_file_that_another_one_is_bringing_to_wal_waits_for_that(tmp_path, monkeypatch):
+    path = tmp_path / "jobs.db"
+    first = SqliteStore(path)
+    first.open()
+    first.close()
+    other = sqlite3.connect(path, isolation_level=None)
+    assert other.execute("pragma journal_mode=delete").fetchone() == ("delete",)
+    other.execute("begin immediate")
+    other.execute("update jobs set priority = 1")
+    asked = []
+
+    def pause(seconds):
+        asked.append(seconds)
+        if len(asked) == 3:
+            other.execute("commit")
+            other.close()
+
+    monkeypatch.setattr("jobd.store.sqlite.sleep", pause)
+    store = SqliteStore(path)
+    store.open(create=False)
+    assert len(asked) == 3
+    assert store.connection().execute("pragma journal_mode").fetchone() == ("wal",)
+    store.close()
+
+
 def test_many_who_open_the_same_new_file_at_once_share_it(tmp_path):
     barrier = threading.Barrier(6, timeout=30)
     errors = []
