@@ -30,6 +30,8 @@ create table jobs (
   cancel_requested_at  integer,
   fail_requested_at    integer,
   deleted_at           integer,
+  blocked              integer not null default 0,      -- of an open job: parents that have not ended as it waits for
+  untold_at            integer,                         -- since when its children have yet to follow what became of it
   values_pruned_at     integer,                         -- since when the results of its items have no values any more
   items_total          integer not null default 0,
   items_running        integer not null default 0,
@@ -61,12 +63,13 @@ create table jobs (
 -- apart from them those to look at later, in the order in which they come due.
 create index jobs_claimable on jobs (task, available_at, priority desc, id)
   where completed_at is null and sealed_at is not null and paused_at is null
-    and cancel_requested_at is null and fail_requested_at is null and deleted_at is null
+    and cancel_requested_at is null and fail_requested_at is null and deleted_at is null and blocked = 0
     and items_total > items_running + items_waiting + items_completed + items_failed + items_skipped + items_cancelled;
 create index jobs_open on jobs (id) where completed_at is null;
 create index jobs_requested on jobs (id)
   where deleted_at is not null or sealed_at is null
     or (completed_at is null and (cancel_requested_at is not null or fail_requested_at is not null));
+create index jobs_untold on jobs (id) where untold_at is not null;
 create index jobs_ended on jobs (status, id) where completed_at is not null;
 -- What has ended and for how long, apart for each outcome, and for those whose results have lost their values.
 create index jobs_aged on jobs (status, (values_pruned_at is null), completed_at)
@@ -224,4 +227,4 @@ create table job_dependencies (
   constraint job_dependencies_on_known check (on_status in ('completed', 'ended')),
   constraint job_dependencies_not_itself check (job_id <> after_id)
 );
-create index job_dependencies_after on job_dependencies (after_id);
+create index job_dependencies_after on job_dependencies (after_id, job_id);

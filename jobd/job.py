@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from jobd.app import Jobd
     from jobd.store.submission import Submitted
-    from jobd.store.views import Counts, ErrorGroup, EventView, ItemView, JobDaemon, OutputView, ResultView
+    from jobd.store.views import Counts, ErrorGroup, EventView, ItemView, JobDaemon, OutputView, Phases, ResultView
 
 _FIELDS: Final = frozenset(JobView._fields)
 _SHORTEST_PAUSE: Final = 0.001
@@ -59,12 +59,14 @@ class Job(Steering):
     in_status_seconds: int
     daemon: JobDaemon | None
     after: tuple[int, ...]
+    phases: Phases | None
     params: Any
     priority: int
     progress_at: int | None
     paused_at: int | None
     sealed_at: int | None
     not_before: int | None
+    blocked_by: tuple[int, ...]
 
     def __init__(
         self, app: Jobd, job_id: int, *, view: JobView | None = None, submitted: Submitted | None = None

@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Any, Self
 from jobd import arguments, clock, codec
 from jobd.errors import UsageError
 from jobd.states import JOB_ENDS
+from jobd.store import cascade as together
 from jobd.store import deliver as delivery
 from jobd.store import pausing, removal, steer
 from jobd.store import retry as again
+from jobd.store.fall import follow
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from jobd.app import Jobd
     from jobd.maintenance.report import Report
+    from jobd.store import Store
     from jobd.store.views import ItemView
 
     Progress = Callable[[int], None] | None
@@ -55,6 +58,7 @@ class Steering:
         why = None if reason is None else _reason(reason)
         steer.request_cancel(store, self.id, now=clock.now(), actor=actor, reason=why)
         steer.work_off(store, self.id, now=clock.now(), actor=actor, progress=progress)
+        self._follow()
         return self.refresh()
 
     def fail(self, reason: str, *, progress: Progress = None) -> Self:
@@ -72,6 +76,7 @@ class Steering:
         why = _said("a job", reason)
         steer.request_fail(store, self.id, now=clock.now(), actor=actor, reason=why)
         steer.work_off(store, self.id, now=clock.now(), actor=actor, progress=progress)
+        self._follow()
         return self.refresh()
 
     def pause(self, reason: str | None = None) -> Self:
@@ -104,6 +109,7 @@ class Steering:
             Conflict: it is being submitted, deleted, cancelled or failed.
         """
         again.retry(self._app.writing(), self.id, now=clock.now(), actor=self._app.actor, progress=progress)
+        self._follow()
         return self.refresh()
 
     def resume(self, *, progress: Progress = None, recovered: Callable[[Report], object] | None = None) -> Self:
@@ -123,19 +129,33 @@ class Steering:
             job = self.refresh()
         if job.status in JOB_ENDS or job.counts.failed or job.counts.cancelled:
             again.resume(self._app.writing(), self.id, now=clock.now(), actor=self._app.actor, progress=progress)
+            self._follow()
         return self.refresh()
 
-    def delete(self, *, progress: Progress = None) -> int:
+    def delete(self, *, cascade: bool = False, progress: Progress = None) -> int:
         """Delete the job with all that it left, and return how many items went with it; its key is free at once.
 
+        With ``cascade`` those that wait for it go as well, and those that wait for these.
+
         Raises:
-            IllegalTransition: it is running: cancel it first.
+            IllegalTransition: it is running, or with ``cascade`` one of the others is: cancel that first.
             Conflict: it is being submitted, or another job waits for it.
             NotFound: it is not there any more.
         """
         store = self._app.writing()
+        if cascade:
+            gone = together.request_delete(store, self.id, now=clock.now(), actor=self._app.actor)
+            return removal.remove_jobs(store, gone, progress)
         removal.request_delete(store, self.id, now=clock.now(), actor=self._app.actor)
         return removal.remove_job(store, self.id, progress)
+
+    def is_in(self, store: Store) -> bool:
+        """Say whether it is a job of this very database."""
+        return self._app.path == store.path
+
+    def _follow(self) -> None:
+        """Let the jobs that come after this one follow what has just become of it."""
+        follow(self._app.writing(), [self.id], now=clock.now(), actor=self._app.actor)
 
     def deliver(self, name: str, value: Any) -> bool:
         """Store the result of an item whose work was done elsewhere; false if that very result was known.
@@ -155,7 +175,9 @@ class Steering:
         except codec.NotStorable as error:
             raise UsageError(str(error)) from None
         now, actor = clock.now(), self._app.actor
-        return delivery.deliver(self._app.writing(), self.item(name).id, text, now=now, actor=actor)
+        applied = delivery.deliver(self._app.writing(), self.item(name).id, text, now=now, actor=actor)
+        self._follow()
+        return applied
 
     def deliver_failure(self, name: str, reason: str) -> bool:
         """Store that an item's work has failed elsewhere, and why; false if that very reason was known.
@@ -168,7 +190,9 @@ class Steering:
         """
         why = _said("an item", reason)
         now, actor = clock.now(), self._app.actor
-        return delivery.deliver_failure(self._app.writing(), self.item(name).id, why, now=now, actor=actor)
+        applied = delivery.deliver_failure(self._app.writing(), self.item(name).id, why, now=now, actor=actor)
+        self._follow()
+        return applied
 
 
 def _said(what: str, reason: str) -> str:

@@ -56,7 +56,7 @@ def test_the_attributes_are_the_fields_of_a_job():
 JOB_JSON = """
 id task key target status status_description status_message status_updated_at version health operations progress_percent
 counts rate_per_second eta_seconds warnings retry_count last_error created_at started_at completed_at timeout_at
-age_seconds in_status_seconds daemon after
+age_seconds in_status_seconds daemon after phases
 """
 
 

@@ -21,6 +21,7 @@ from jobd.errors import JobdError, UsageError
 from jobd.maintenance.finish import finish
 from jobd.policy import ASYNCIO
 from jobd.states import SKIPPED
+from jobd.store import links
 from jobd.store.base import Transient
 from jobd.store.outcome import STOPPED, status_of
 from jobd.store.ready import next_due
@@ -175,6 +176,9 @@ class Inline(Daemon):
                     counts.update(_ends(turn.settled))
                 if turn.skipped:
                     counts[SKIPPED] += turn.skipped
+                if links.untold(self._store):
+                    # A job has ended that others come after: they may fall with it, or come back.
+                    self._finish_halted()
                 self._beat()
                 if self._line is not None:
                     self._line.work()

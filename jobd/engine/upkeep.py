@@ -21,7 +21,7 @@ from jobd.maintenance.evidence import Holder
 from jobd.maintenance.finish import finish_removals, finish_requests
 from jobd.maintenance.scheduler import Scheduler
 from jobd.states import ITEM_STATUSES
-from jobd.store import daemons, deadlines, steer, vacuum
+from jobd.store import daemons, deadlines, links, steer, vacuum
 from jobd.store.base import Transient
 from jobd.store.wording import span
 
@@ -330,6 +330,8 @@ class Upkeep:
         requested = steer.open_requests(self._store)
         if requested:
             self._dispatcher.withdraw(requested)
+        if links.untold(self._store):
+            self.finish_soon()
 
     def _answer(self, lane: Scheduler) -> None:
         # Asked again here: a second run would answer the same request, and its report would miss what the first did.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from jobd.errors import NotFound
 from jobd.store import removal, steer, vacuum
 from jobd.store.batches import always
+from jobd.store.fall import follow
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,14 +34,14 @@ def finish(store: SqliteStore, *, now: int, actor: str, go_on: Callable[[], bool
 
 
 def finish_requests(store: SqliteStore, *, now: int, actor: str, go_on: Callable[[], bool] = always) -> bool:
-    """Do the half of :func:`finish` that ends jobs, which somebody may wait for."""
+    """Do the half of :func:`finish` that ends jobs, and has others follow them: somebody may wait for it."""
     for job_id in steer.open_requests(store):
         # Somebody else may have deleted it meanwhile.
         with contextlib.suppress(NotFound):
             steer.work_off(store, job_id, now=now, actor=actor, go_on=go_on)
         if not go_on():
             return False
-    return True
+    return follow(store, None, now=now, actor=actor, go_on=go_on)
 
 
 def finish_removals(store: SqliteStore, *, go_on: Callable[[], bool] = always) -> bool:

@@ -12,6 +12,8 @@ from jobd.codec import canonical
 from jobd.errors import ChangedInput, Conflict
 from jobd.states import JOB_ENDS, QUEUED, RUNNING, WAITING
 from jobd.store.chunks import SHOWN, insert_missing, source_of
+from jobd.store.fall import fall
+from jobd.store.links import BLOCKED, link
 from jobd.store.requeue import Change, replace
 from jobd.store.spool import spooled
 from jobd.store.transitions import job_move, transition_job
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 REOPEN: Final = job_move(
     "reopen", QUEUED, "completed_at=null", "cancel_requested_at=null", "fail_requested_at=null", "last_error=null",
     "status_message=null", "paused_at=null", "timeout_at=null", "retry_count=0", "values_pruned_at=null",
+    f"blocked={BLOCKED}",
 )  # fmt: skip
 
 
@@ -80,6 +83,7 @@ class Addition:
         self._job_id = job_id
         self._params = submission.params
         self._changed = submission.changed
+        self._after, self._on = submission.after, submission.on
         self._refresh = of_policy(submission.policy)[1]
         self._now = now
         self._actor = actor
@@ -169,6 +173,8 @@ class Addition:
     def _write(self, connection: Connection, pages: Sequence[Source]) -> Tally:
         """Add pages in one transaction. Compares first: the transaction's own view is the one that counts."""
         job = self._job(connection)
+        if self._after:
+            link(self._store, connection, job.id, self._after, self._on)
         other = self._other_params(job)
         tally, requeued = Tally(), 0
         for page in pages:
@@ -192,4 +198,6 @@ class Addition:
         if job.status in JOB_ENDS and (tally.added or requeued):
             message = f"{tally.added:,} items added" + (f", {requeued:,} changed" if requeued else "")
             transition_job(self._store, connection, REOPEN, job.id, now=self._now, actor=self._actor, message=message)
+        # Of what it comes after, something may have failed since; a reopened job falls with it once more.
+        fall(self._store, connection, [job.id], now=self._now, actor=self._actor)
         return tally

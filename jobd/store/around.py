@@ -59,7 +59,8 @@ def _holdings(store: Store, connection: Connection, ids: str) -> dict[int, list[
 def _parents(store: Store, connection: Connection, ids: str) -> dict[int, list[Parent]]:
     found: dict[int, list[Parent]] = defaultdict(list)
     rows = connection.execute(
-        "select d.job_id, j.id, j.status, d.on_status from job_dependencies d join jobs j on j.id = d.after_id"
+        "select d.job_id, j.id, j.status, d.on_status, j.deleted_at is not null"
+        " from job_dependencies d join jobs j on j.id = d.after_id"
         f" where d.job_id in (select id from {store.rows('id')} as m) order by d.job_id, j.id",
         (ids,),
     )

@@ -194,6 +194,9 @@ class Store(ABC):
                 with self.mutex:
                     answer = turn()
                 self.news.tell()
+                if self.news.rings:
+                    self.news.rings = False
+                    self.wake()
                 return answer  # noqa: TRY300 - in the loop's own words: this try is over
             except Transient as error:
                 spent += error.waited + delay
@@ -212,6 +215,7 @@ class Store(ABC):
             self.begin(connection)
             # What a transaction of somebody else's in this thread has moved, and rolled back, is no news.
             self.news.undo()
+            self.news.linked = False
             answer = work(connection)
             connection.execute("commit")
             self.news.commit()

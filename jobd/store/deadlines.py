@@ -121,11 +121,16 @@ _LATE: Final = (
     f" where {_TIMED} and timeout_at <= ? and (timeout_at, id) > (?, ?)"
     " and paused_at is null and sealed_at is not null and deleted_at is null order by timeout_at, id limit ?"
 )
+# While it waited for other jobs, nothing of it could run: at the latest since their ends it could.
+_FREE_SINCE: Final = (
+    "coalesce((select max(p.completed_at) from job_dependencies as d cross join jobs as p on p.id = d.after_id"
+    " where d.job_id = jobs.id), 0)"
+)
 # Nothing of it has run for the whole time, though an item was due and nothing held it back.
 _NEGLECTED: Final = (
     "select id, status, timeout, coalesce(timeout_at, 0), retry_count, 0, since from"
     " (select id, task, status, timeout_at, retry_count, coalesce(job_timeout_ms, ?) as timeout,"
-    " max(coalesce(progress_at, 0), status_updated_at, sealed_at, coalesce(not_before, 0)) as since"
+    f" max(coalesce(progress_at, 0), status_updated_at, sealed_at, coalesce(not_before, 0), {_FREE_SINCE}) as since"
     " from {known} as known join jobs on jobs.id in (select id from jobs"
     f" where {CLAIMABLE} and task = known.name and available_at = 0 and items_running = 0"
     " order by priority desc, id limit ?)) as jobs"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jobd.states import CANCELLED, COMPLETED, FAILED
 from jobd.store.contradicted import bring_in_line, failed_of
+from jobd.store.links import freed_empty
 from jobd.store.transitions import OPEN, JobMove, Move, job_move, move_jobs
 
 if TYPE_CHECKING:
@@ -23,9 +24,12 @@ _FAIL: Final = job_move("fail", FAILED, "completed_at=?", "timeout_at=null")
 _CANCEL: Final = job_move("cancel", CANCELLED, "completed_at=?", "timeout_at=null")
 
 _OPEN: Final = "items_total > items_completed + items_failed + items_skipped + items_cancelled"
+# What was asked to end does not wait any more; and what has had its items, has had them.
+_MAY: Final = "(blocked = 0 or items_total > 0 or cancel_requested_at is not null or fail_requested_at is not null)"
+_GENERATIONS: Final = 50
 _COLUMNS: Final = (
     "id, status, items_total, items_failed, items_cancelled, tolerance, "
-    "cancel_requested_at is not null as cancelling, fail_requested_at is not null as failing"
+    "cancel_requested_at is not null as cancelling, fail_requested_at is not null as failing, blocked"
 )
 
 
@@ -38,6 +42,12 @@ class _Job(NamedTuple):
     tolerance: str
     cancelling: int
     failing: int
+    blocked: int
+
+    @property
+    def in_vain(self) -> bool:
+        """Whether it has no items, and waits for another job still: then it was asked to end."""
+        return not self.total and self.blocked > 0
 
 
 class Ended(NamedTuple):
@@ -54,12 +64,26 @@ def end_jobs(
 ) -> list[Ended]:
     """End those of ``job_ids`` that have nothing open, and return them; with ``check_only`` those that would end.
 
-    A job whose items are still being submitted, or that is being deleted, does not end.
+    A job whose items are still being submitted, or that is being deleted, does not end. One without items ends when
+    what it comes after has, in the same transaction; of a long row of those the rest is left to recover.
     """
+    ended = found = _end(store, connection, job_ids, now=now, actor=actor, check_only=check_only)
+    for _ in range(_GENERATIONS):
+        if check_only or not found or not store.news.linked:
+            break
+        freed = freed_empty(store, connection, [job.job_id for job in found])
+        found = _end(store, connection, freed, now=now, actor=actor, check_only=False)
+        ended = ended + found
+    return ended
+
+
+def _end(
+    store: Store, connection: Connection, job_ids: Iterable[int], *, now: int, actor: str, check_only: bool
+) -> list[Ended]:
     params = (store.pack([(job_id,) for job_id in job_ids]),)
     source = (
         f"from jobs where id in (select id from {store.rows('id')} as m) and {OPEN}"
-        f" and sealed_at is not null and deleted_at is null and not ({_OPEN})"
+        f" and sealed_at is not null and deleted_at is null and not ({_OPEN}) and {_MAY}"
     )
     found = [_Job(*row) for row in store.gather(connection, _COLUMNS, source, params)]
     found = _healed(store, connection, found, now=now, actor=actor, check_only=check_only)
@@ -108,20 +132,27 @@ def decide_anew(store: Store, connection: Connection, job_ids: Iterable[int], *,
         if end.target != job.status and end.target in _AGAIN:
             move = _AGAIN[end.target]
             move_jobs(store, connection, move, [JobMove(job.id, job.status, message)], now=now, actor=actor)
+            if store.news.linked:
+                end_jobs(store, connection, freed_empty(store, connection, [job.id]), now=now, actor=actor)
 
 
 def finished_but_open(store: Store) -> list[int]:
     """Return the jobs that have not ended though nothing of them is open. Of 100,000 open jobs it takes 40 ms."""
-    text = f"select id from jobs where {OPEN} and sealed_at is not null and deleted_at is null and not ({_OPEN})"
+    text = (
+        f"select id from jobs where {OPEN} and sealed_at is not null and deleted_at is null"
+        f" and not ({_OPEN}) and {_MAY}"
+    )
     return [row[0] for row in store.read(lambda connection: connection.execute(text).fetchall())]
 
 
 def _ending(job: _Job) -> tuple[Move, str | None]:
     failed = f"{job.failed:,} of {job.total:,} items failed"
-    if job.failing and (job.failed or job.cancelled):
+    if job.failing and (job.failed or job.cancelled or job.in_vain):
         return _FAIL, "by request"
     if job.cancelling and job.cancelled:
         return _CANCEL, f"{job.cancelled:,} of {job.total:,} items cancelled"
+    if job.cancelling and job.in_vain:
+        return _CANCEL, "no items"
     if exceeds(job.tolerance, job.failed, job.total):
         return _FAIL, failed
     if not job.total:

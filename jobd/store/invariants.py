@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jobd.codec import KEY_LIMIT, VALUE_LIMIT
 from jobd.states import EDGES, ITEM_ENDS, JOB_ENDS
+from jobd.store.links import UNMET
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -156,6 +157,15 @@ INVARIANTS: Final = (
         "select i.job_id, i.id, 'due at ' || i.available_at || ', its job is held back until ' || j.available_at"
         f" {_ITEMS} where j.completed_at is null and j.available_at > coalesce(j.not_before, 0)"
         " and i.status = 'queued' and i.interruptions = 0 and i.available_at < j.available_at",
+    ),
+    Invariant(
+        "blocked",
+        "an open job counts the jobs that it waits for",
+        "select b.id, null, 'it waits for ' || b.parents || ' jobs, its counter says ' || b.blocked from"
+        " (select j.id, j.blocked, (select count(*) from job_dependencies as d join jobs as p on p.id = d.after_id"
+        f" where d.job_id = j.id and {UNMET}) as parents from jobs j where {_WHOLE} and j.completed_at is null) b"
+        " where b.parents <> b.blocked and not exists (select 1 from job_dependencies as d join jobs as p"
+        " on p.id = d.after_id where d.job_id = b.id and p.untold_at is not null)",
     ),
     Invariant(
         "keys",

@@ -36,6 +36,8 @@ class Job(Model):
     cancel_requested_at = BigIntegerField(null=True)
     fail_requested_at = BigIntegerField(null=True)
     deleted_at = BigIntegerField(null=True)
+    blocked = IntegerField()
+    untold_at = BigIntegerField(null=True)
     values_pruned_at = BigIntegerField(null=True)
     items_total = IntegerField()
     items_running = IntegerField()

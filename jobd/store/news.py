@@ -33,6 +33,9 @@ class News(threading.local):
         self._lines: list[tuple[Event, _Many | None]] = []
         self._moves: list[tuple[Table, str, int]] = []
         self._committed: list[tuple[Event, _Many | None]] = []
+        # A job moved that others come after: whoever runs items has to look, whoever moved it.
+        self.linked = False
+        self.rings = False
 
     def happened(self, events: Iterable[Event]) -> None:
         """Keep events for the log, where it wants them."""
@@ -66,6 +69,8 @@ class News(threading.local):
         for table, status, count in self._moves:
             self.totals[table, status] = self.totals.get((table, status), 0) + count
         self._committed += self._lines
+        self.rings = self.rings or self.linked
+        self.linked = False
         self.undo()
 
     def tell(self) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jobd.errors import NotFound, UsageError
 from jobd.store.around import surroundings, with_submitter
+from jobd.store.chain import has_children, phases
 from jobd.store.closeup import look
 from jobd.store.details import errors, events, item, items, output
 from jobd.store.figures import attempts, durations
@@ -111,7 +112,10 @@ def _views(
         around = surroundings(store, connection, rows, runner, now)
         if close:
             around = {
-                job_id: seen._replace(closeup=look(connection, job_id, now=now, run=runner.alive))
+                job_id: seen._replace(
+                    closeup=look(connection, job_id, now=now, run=runner.alive),
+                    phases=phases(connection, job_id) if seen.parents or has_children(connection, job_id) else None,
+                )
                 for job_id, seen in around.items()
             }
         return rows, around
@@ -150,12 +154,14 @@ def _view(at: Standing) -> JobView:
         in_status_seconds=max(0, at.now - row.status_updated_at) // 1000,
         daemon=at.daemon,
         after=tuple(parent.id for parent in at.around.parents),
+        phases=at.around.phases,
         params=parsed(row.params),
         priority=row.priority,
         progress_at=row.progress_at,
         paused_at=row.paused_at,
         sealed_at=row.sealed_at,
         not_before=row.not_before,
+        blocked_by=at.blocked_by,
     )
 
 

@@ -15,7 +15,8 @@ set ``available_at`` back to 0 in their own transaction. ``held_back`` among the
 nothing is held back for its items longer than an hour. Both are bounded: a claim that has held back or lifted ``MOST``
 jobs says that it is ``tired``, and the next one goes on. If it has found nothing, ``scout`` goes ahead of it.
 
-What does not wait for a time is no part of this: paused, requested, unsealed jobs are in no part of the index. A bound
+What does not wait for a time is no part of this: paused, requested, unsealed jobs are in no part of the index, nor
+those that wait for others. A bound
 of a task (its concurrency, its rate) leaves the task out of those that are asked for; what holds back a single job is
 one more term of the index, or ``hold_back`` where it has a time.
 """
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 # The terms of the partial index jobs_claimable, to the letter: SQLite takes the index only then.
 CLAIMABLE: Final = (
     f"{OPEN} and sealed_at is not null and paused_at is null"
-    " and cancel_requested_at is null and fail_requested_at is null and deleted_at is null"
+    " and cancel_requested_at is null and fail_requested_at is null and deleted_at is null and blocked = 0"
     " and items_total > items_running + items_waiting + items_completed + items_failed"
     " + items_skipped + items_cancelled"
 )

@@ -38,24 +38,25 @@ def request_delete(store: Store, job_id: int, *, now: int, actor: str) -> Answer
         IllegalTransition: it is running.
         Conflict: it is being submitted, or another job waits for it.
     """
-
-    def request(connection: Connection) -> Answer:
-        job = asked(connection, job_id)
-        if job.deleting:
-            return Answer.REPLAYED
-        if job.submitting:
-            raise Conflict(f"job {job_id} is still being submitted", hint="again when its submitter is through")
-        if job.status == RUNNING:
-            raise refusal(job_id, job, "delete")
-        if job.waited_for:
-            raise _waited_for(connection, job_id)
-        note_job(store, connection, job_id, "delete", now=now, actor=actor)
-        request_removal(store, connection, job_id, now)
-        return Answer.APPLIED
-
-    answer = store.write(request)
+    answer = store.write(lambda connection: delete_in(store, connection, job_id, now=now, actor=actor))
     store.wake()
     return answer
+
+
+def delete_in(store: Store, connection: Connection, job_id: int, *, now: int, actor: str) -> Answer:
+    """Do what :func:`request_delete` does in the caller's transaction; nobody is woken."""
+    job = asked(connection, job_id)
+    if job.deleting:
+        return Answer.REPLAYED
+    if job.submitting:
+        raise Conflict(f"job {job_id} is still being submitted", hint="again when its submitter is through")
+    if job.status == RUNNING:
+        raise refusal(job_id, job, "delete")
+    if job.waited_for:
+        raise _waited_for(connection, job_id)
+    note_job(store, connection, job_id, "delete", now=now, actor=actor)
+    request_removal(store, connection, job_id, now)
+    return Answer.APPLIED
 
 
 def _waited_for(connection: Connection, job_id: int) -> Conflict:
@@ -65,7 +66,8 @@ def _waited_for(connection: Connection, job_id: int) -> Conflict:
     )
     (first,), *more = connection.execute(text, (job_id,)).fetchall()
     who = f"job {first} waits" if not more else f"job {first} and others wait"
-    return Conflict(f"job {job_id} cannot be deleted: {who} for it", hint=f"jobd cancel {first}, or when it has ended")
+    hint = f"jobd cancel {first}, or when it has ended; jobd delete {job_id} --cascade deletes both"
+    return Conflict(f"job {job_id} cannot be deleted: {who} for it", hint=hint)
 
 
 def request_removal(store: Store, connection: Connection, job_id: int, now: int) -> bool:  # noqa: ARG001 - as all requests

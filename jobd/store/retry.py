@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Final
 from jobd.errors import Conflict
 from jobd.states import CANCELLED, FAILED, QUEUED
 from jobd.store.batches import BATCH, Pace, breathe
+from jobd.store.ending import end_jobs
+from jobd.store.links import BLOCKED
 from jobd.store.requeue import ANEW
 from jobd.store.transitions import Event, JobMove, Move, count_moves, job_move, move_jobs, record
 from jobd.store.verbs import Asked, asked, refusal, refuse_halves
@@ -26,6 +28,7 @@ _REQUEUE_CANCELLED: Final = Move("job_items", "requeue", QUEUED, sets=ANEW, sour
 _REOPEN: Final = job_move(
     "reopen", QUEUED, "completed_at=null", "cancel_requested_at=null", "fail_requested_at=null", "last_error=null",
     "status_message=null", "paused_at=null", "timeout_at=null", "retry_count=0", "values_pruned_at=null",
+    f"blocked={BLOCKED}",
 )  # fmt: skip
 
 
@@ -51,6 +54,30 @@ def resume(store: Store, job_id: int, *, now: int, actor: str, progress: Callabl
     return _requeue(store, job_id, "resume", moves, now=now, actor=actor, progress=progress)
 
 
+def bring_back(
+    store: Store, job_id: int, still: Callable[[Connection], bool], *, now: int, actor: str, message: str
+) -> int:
+    """Queue a job's cancelled items again and reopen it, for as long as ``still`` says so; return how many items.
+
+    Raises: what :func:`retry` raises.
+    """
+    return _requeue(store, job_id, "resume", [_REQUEUE_CANCELLED], now=now, actor=actor, message=message, still=still)
+
+
+def bring_back_in(store: Store, connection: Connection, job_id: int, *, now: int, actor: str, message: str) -> int:
+    """Do the same in the caller's transaction with a job that has few such items, or none at all."""
+    ids = _ids(connection, job_id, CANCELLED)
+    if ids:
+        return _requeue_batch(
+            store, connection, job_id, _REQUEUE_CANCELLED, ids, now=now, actor=actor, begun=False, message=message
+        )
+    job = asked(connection, job_id)
+    if not job.open:
+        move_jobs(store, connection, _REOPEN, [JobMove(job_id, job.status, message)], now=now, actor=actor)
+        end_jobs(store, connection, [job_id], now=now, actor=actor)
+    return 0
+
+
 def _requeue(
     store: Store,
     job_id: int,
@@ -59,7 +86,9 @@ def _requeue(
     *,
     now: int,
     actor: str,
-    progress: Callable[[int], None] | None,
+    progress: Callable[[int], None] | None = None,
+    message: str | None = None,
+    still: Callable[[Connection], bool] | None = None,
 ) -> int:
     def find(connection: Connection) -> list[tuple[Move, array[int]]]:
         _check_whole(job_id, asked(connection, job_id))
@@ -77,7 +106,11 @@ def _requeue(
             def requeue(
                 connection: Connection, _: int, move: Move = move, batch: array[int] = batch, begun: bool = count > 0
             ) -> int:
-                return _requeue_batch(store, connection, job_id, move, batch, now=now, actor=actor, begun=begun)
+                if still is not None and not still(connection):
+                    raise Conflict(f"job {job_id} is not to come back any more")
+                return _requeue_batch(
+                    store, connection, job_id, move, batch, now=now, actor=actor, begun=begun, message=message
+                )
 
             count += pace.write(store, requeue)
             if progress is not None:
@@ -92,6 +125,11 @@ def _requeue(
 
 def _check_whole(job_id: int, job: Asked) -> None:
     refuse_halves(job_id, job)
+    if job.lost_parent is not None:
+        raise Conflict(
+            f"job {job_id} comes after job {job.lost_parent}, which has failed or was cancelled",
+            hint=f"jobd resume {job.lost_parent}, and what fell with it comes back by itself",
+        )
     if job.requested and job.open:
         word = "failed" if job.failing else "cancelled"
         raise Conflict(f"job {job_id} is still being {word}", hint=f"jobd wait {job_id}, then again")
@@ -108,7 +146,16 @@ def _ids(connection: Connection, job_id: int, status: str) -> array[int]:
 
 
 def _requeue_batch(
-    store: Store, connection: Connection, job_id: int, move: Move, ids: array[int], *, now: int, actor: str, begun: bool
+    store: Store,
+    connection: Connection,
+    job_id: int,
+    move: Move,
+    ids: array[int],
+    *,
+    now: int,
+    actor: str,
+    begun: bool,
+    message: str | None = None,
 ) -> int:
     job = asked(connection, job_id)
     _check_whole(job_id, job)
@@ -122,7 +169,7 @@ def _requeue_batch(
     if not items:
         return 0
     if not job.open:
-        move_jobs(store, connection, _REOPEN, [JobMove(job_id, job.status)], now=now, actor=actor)
+        move_jobs(store, connection, _REOPEN, [JobMove(job_id, job.status, message)], now=now, actor=actor)
     else:
         connection.execute("update jobs set last_error=null where id=?", (job_id,))
     _drop_results(connection, job_id, chosen, store.pack(items), source, now=now, actor=actor)

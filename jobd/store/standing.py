@@ -12,7 +12,7 @@ from jobd.store.closeup import Closeup
 from jobd.store.pace import SHORTEST_SPAN
 from jobd.store.verbs import Asked
 from jobd.store.verbs import operations as legal_operations
-from jobd.store.views import Counts, JobDaemon, Runner
+from jobd.store.views import Counts, JobDaemon, Phases, Runner
 
 STALL_AFTER: Final = 3_600  # seconds
 
@@ -87,6 +87,17 @@ class Parent(NamedTuple):
     id: int
     status: str
     on_status: str
+    deleting: int = False
+
+    @property
+    def blocks(self) -> bool:
+        """Whether it has not ended as its child waits for."""
+        return not self.deleting and self.status not in (JOB_ENDS if self.on_status == "ended" else (COMPLETED,))
+
+    @property
+    def lost(self) -> bool:
+        """Whether it has ended otherwise."""
+        return self.blocks and self.status in JOB_ENDS
 
 
 class Around(NamedTuple):
@@ -94,8 +105,8 @@ class Around(NamedTuple):
 
     ``next_due`` is the earliest time at which a queued item may start, None where none is queued or it was not asked;
     ``pace`` is items a second lately, where the whole job's average would mislead; ``submitter_alive`` is None
-    where it cannot be known; ``waited_for``: a job that has not ended comes after it. ``closeup`` is
-    there where one job was looked at from close.
+    where it cannot be known; ``waited_for``: a job that has not ended comes after it. ``closeup`` and ``phases`` are
+    there where one job was looked at from close, ``phases`` only of one that is linked to others.
     """
 
     holdings: tuple[Holding, ...] = ()
@@ -105,6 +116,7 @@ class Around(NamedTuple):
     submitter_alive: bool | None = None
     waited_for: bool = False
     closeup: Closeup | None = None
+    phases: Phases | None = None
 
 
 class Standing(NamedTuple):
@@ -165,11 +177,7 @@ class Standing(NamedTuple):
     @property
     def blocked_by(self) -> tuple[int, ...]:
         """Parents that have not ended as they must before this job may start."""
-        return tuple(
-            parent.id
-            for parent in self.around.parents
-            if parent.status not in (JOB_ENDS if parent.on_status == "ended" else (COMPLETED,))
-        )
+        return tuple(parent.id for parent in self.around.parents if parent.blocks) if self.open else ()
 
     @property
     def due_in(self) -> int | None:
@@ -212,6 +220,7 @@ class Standing(NamedTuple):
                 failed=row.items_failed,
                 cancelled=row.items_cancelled,
                 waited_for=self.around.waited_for,
+                lost_parent=next((parent.id for parent in self.around.parents if parent.lost), None),
             )
         )
 

@@ -89,6 +89,8 @@ def _request(
     reason: str | None,
 ) -> Answer:
     job = asked(connection, job_id)
+    # If it fell with a job that it comes after, it would come back with that: what a person asks for stays.
+    connection.execute("update job_dependencies set cancelled_at = null where job_id = ?", (job_id,))
     if job.status == target:
         return Answer.REPLAYED
     if not job.open:
@@ -141,15 +143,20 @@ def work_off(
     pace = Pace(BATCH)
 
     def cancel(connection: Connection, size: int) -> int:
-        for source, move in ((QUEUED, _CANCEL_QUEUED), (WAITING, _CANCEL_WAITING)):
-            moved = _cancel_batch(store, connection, job_id, source, move, size, now=now, actor=actor)
-            if moved:
-                return moved
-        return 0
+        return cancel_in(store, connection, job_id, size, now=now, actor=actor)
 
     count = in_batches(lambda: pace.write(store, cancel), go_on=go_on, progress=progress)
     store.wake()
     return count
+
+
+def cancel_in(store: Store, connection: Connection, job_id: int, size: int, *, now: int, actor: str) -> int:
+    """Do one batch of :func:`work_off`, of up to ``size`` items, in the caller's transaction."""
+    for source, move in ((QUEUED, _CANCEL_QUEUED), (WAITING, _CANCEL_WAITING)):
+        moved = _cancel_batch(store, connection, job_id, source, move, size, now=now, actor=actor)
+        if moved:
+            return moved
+    return 0
 
 
 def _cancel_batch(

@@ -19,6 +19,8 @@ class Submission:
     job_timeout_ms: int | None = None
     tolerance: str = "0"  # a count or a percentage
     policy: str = "{}"  # JSON
+    after: tuple[int, ...] = ()  # jobs
+    on: Literal["completed", "ended"] = "completed"
     changed: Literal["error", "keep", "requeue"] = "error"
     duplicates: Literal["error", "skip"] = "error"
 

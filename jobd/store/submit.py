@@ -15,7 +15,10 @@ from jobd.states import COMPLETED, QUEUED
 from jobd.store.additions import Addition, Known, read_job
 from jobd.store.chunks import Chunks, insert, source_of
 from jobd.store.ending import end_jobs
+from jobd.store.fall import fall, follow
+from jobd.store.links import link
 from jobd.store.removal import remove_job, request_removal, submitter_lives
+from jobd.store.steer import work_off
 from jobd.store.submission import Submission, Submitted
 from jobd.store.transitions import Event
 
@@ -62,12 +65,16 @@ def submit(
     ``items`` are pairs of key and payload (JSON text), read once in constant memory; ``progress`` is given the items
     stored so far after each commit. Inside the caller's transaction everything joins it, and nobody is woken.
 
+    With ``after`` it waits for other jobs; where one of these has failed or was cancelled, and was to complete, the job
+    is cancelled at once, with the reason.
+
     Raises:
         UsageError: the job's key cannot be stored.
+        NotFound: there is no job of those that it is to come after.
         DuplicateKeys: keys that came twice, where they are not to be skipped; nothing is left behind.
         ChangedInput: a known key came with another payload, or the job with other params; nothing was written.
         Conflict: the job of that key is being submitted, cancelled, failed or deleted, or an item with a changed
-            input runs.
+            input runs; a job that it is to come after is being submitted or deleted, or comes after it.
     """
     if submission.key is not None:
         _check_key(submission.key)
@@ -82,9 +89,20 @@ def submit(
         answer = new.whole(found, progress)
     else:
         answer = new.fill(found, progress)
+    if submission.after:
+        answer = _followed(store, answer, now=now, actor=actor)
     if not new.joined and (answer.created or answer.added or (answer.changed and submission.changed == "requeue")):
         store.wake()
     return answer
+
+
+def _followed(store: Store, answer: Submitted, *, now: int, actor: str) -> Submitted:
+    """Carry out what follows from what the job comes after, where that had failed before, and return how it stands."""
+    work_off(store, answer.job_id, now=now, actor=actor)
+    follow(store, [answer.job_id], now=now, actor=actor)
+    text = "select status from jobs where id = ?"
+    found = store.read(lambda connection: connection.execute(text, (answer.job_id,)).fetchone())
+    return answer._replace(status=found[0]) if found else answer
 
 
 def _check_key(key: str) -> None:
@@ -147,7 +165,11 @@ class _New:
             connection.execute(_ITEM, (job_id, *next(iter(chunks.first.items()))))
         elif total:
             insert(connection, job_id, source_of(self._store, chunks.first))
-        elif chunks.whole:
+        if s.after:
+            link(self._store, connection, job_id, s.after, s.on)
+            # What it comes after may have failed already. A job that is being submitted falls when it is whole.
+            fall(self._store, connection, [job_id], now=now, actor=self._actor)
+        if chunks.whole and not total:
             end_jobs(self._store, connection, [job_id], now=now, actor=self._actor)
         return job_id
 
@@ -168,12 +190,19 @@ class _New:
                 total += len(chunk) - len(known)
                 if progress is not None:
                     progress(total)
-            self._store.write(lambda connection: _still_open(connection, _SEAL, (self._now, job_id)))
+            self._store.write(lambda connection: self._seal(connection, job_id))
         except BaseException as error:
             # KeyboardInterrupt too: half a job must never hold the key.
             self._withdraw(job_id, error)
             raise
         return Submitted(job_id, QUEUED, True, total, 0, 0, self._chunks.skipped, total)
+
+    def _seal(self, connection: Connection, job_id: int) -> None:
+        _still_open(connection, _SEAL, (self._now, job_id))
+        if self._submission.after:
+            fall(self._store, connection, [job_id], now=self._now, actor=self._actor)
+            # One whose generator gave nothing, and that has waited for nothing since.
+            end_jobs(self._store, connection, [job_id], now=self._now, actor=self._actor)
 
     def _extend(self, connection: Connection, job_id: int, chunk: dict[str, str]) -> list[str]:
         """Add a chunk and return those of its keys that the job had before."""

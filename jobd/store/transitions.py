@@ -11,7 +11,8 @@ import enum
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from jobd.errors import IllegalTransition, NotFound
-from jobd.states import EDGES, ITEM_ENDS, QUEUED, legal
+from jobd.states import EDGES, ITEM_ENDS, QUEUED, RUNNING, legal
+from jobd.store.links import crossed
 from jobd.store.watchlist import note_ends
 
 if TYPE_CHECKING:
@@ -232,6 +233,8 @@ def move_jobs(
         event = Event(0, None, move.edge.name, source, move.target, now, actor, message=message)
         store.news.happened_alike(event, "jobs", [job_id for (job_id,) in ids])
     store.news.moved("jobs", move.target, len(jobs))
+    if move.target != RUNNING:
+        crossed(store, connection, move.target, jobs, now)
 
 
 def _uneven(connection: Connection, move: Move, jobs: Sequence[JobMove]) -> IllegalTransition:

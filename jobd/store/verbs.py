@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jobd.errors import Conflict, IllegalTransition, NotFound
 from jobd.states import JOB_ENDS, RUNNING
+from jobd.store.links import LOST_PARENT
 
 if TYPE_CHECKING:
     from jobd.store.base import Connection
@@ -20,7 +21,8 @@ WAITED_FOR: Final = (
 class Asked(NamedTuple):
     """What decides whether a job takes a verb. ``failed`` and ``cancelled`` count its items.
 
-    ``cancelling`` and ``failing``: it was asked for and is not worked off; ``waited_for``: another job comes after it.
+    ``cancelling`` and ``failing``: it was asked for and is not worked off; ``waited_for``: another job comes after it;
+    ``lost_parent``: one that it comes after itself, and that will not complete as it is.
     """
 
     status: str
@@ -32,6 +34,7 @@ class Asked(NamedTuple):
     failed: int
     cancelled: int
     waited_for: bool
+    lost_parent: int | None = None
 
     @property
     def open(self) -> bool:
@@ -46,7 +49,8 @@ class Asked(NamedTuple):
 
 _ASKED: Final = (
     "select status, cancel_requested_at is not null, fail_requested_at is not null, sealed_at is null,"
-    f" deleted_at is not null, paused_at is not null, items_failed, items_cancelled, {WAITED_FOR} from jobs where id=?"
+    f" deleted_at is not null, paused_at is not null, items_failed, items_cancelled, {WAITED_FOR}, {LOST_PARENT}"
+    " from jobs where id=?"
 )
 
 
@@ -66,7 +70,7 @@ def operations(job: Asked) -> tuple[str, ...]:
     """Return the verbs that a job takes now; none while it is being submitted or deleted."""
     if job.submitting or job.deleting:
         return ()
-    again = not (job.open and job.requested)
+    again = not (job.open and job.requested) and job.lost_parent is None
     legal = {
         "cancel": job.open and not job.requested,
         "pause": job.open and not job.requested and not job.paused,

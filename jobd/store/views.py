@@ -122,6 +122,34 @@ class JobDaemon(NamedTuple):
         }
 
 
+class Phase(NamedTuple):
+    """One job of a chain."""
+
+    id: int
+    task: str
+    status: str
+
+
+class Phases(NamedTuple):
+    """A job with all that it comes after and all that comes after it, in the order of their ids.
+
+    ``jobs`` are the first few; where ``more`` is true there are more than were counted.
+    """
+
+    completed: int
+    total: int
+    more: bool
+    jobs: tuple[Phase, ...]
+
+    def json(self) -> dict[str, Any]:
+        return {
+            "completed": self.completed,
+            "total": self.total,
+            "more": self.more,
+            "jobs": [phase._asdict() for phase in self.jobs],
+        }
+
+
 class JobView(NamedTuple):
     """A job as it stood at ``now``; times in Unix milliseconds."""
 
@@ -151,6 +179,7 @@ class JobView(NamedTuple):
     in_status_seconds: int
     daemon: JobDaemon | None
     after: tuple[int, ...]
+    phases: Phases | None
 
     params: Any
     priority: int
@@ -158,6 +187,7 @@ class JobView(NamedTuple):
     paused_at: int | None
     sealed_at: int | None
     not_before: int | None
+    blocked_by: tuple[int, ...]
 
     def json(self) -> dict[str, Any]:
         return {name: _plain(name, getattr(self, name)) for name in _JOB_JSON}
@@ -287,7 +317,7 @@ class OutputView(NamedTuple):
 
 def _plain(name: str, value: Any) -> Any:
     """Return an attribute as its JSON field: a time as text, a tuple as a list, a part as a dict."""
-    if isinstance(value, Counts | JobDaemon):
+    if isinstance(value, Counts | JobDaemon | Phases):
         return value.json()
     if name == "at" or name.endswith("_at"):
         return iso(value)

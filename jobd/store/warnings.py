@@ -90,7 +90,7 @@ def _contradictions(at: Standing) -> Iterator[str]:
         yield f"{row.status}, but {items(held)} running: {_DOCTOR}"
     if not at.open and counts.open:
         yield f"{row.status}, but {items(counts.open)} open: {_DOCTOR}"
-    if at.open and not counts.open:
+    if at.open and not counts.open and not at.blocked_by:
         yield f"{row.status}, but nothing of it is open: {_RECOVER}"
     if at.open == (row.completed_at is not None):
         yield f"{row.status}, but {'with' if at.open else 'without'} a time of its end: {_DOCTOR}"

@@ -51,6 +51,7 @@ _JOB = {
     "in_status_seconds": 3,
     "daemon": _DAEMON,
     "after": [],
+    "phases": None,
 }
 
 

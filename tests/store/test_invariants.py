@@ -135,6 +135,7 @@ BROKEN = {
         "update job_events set to_status = 'completed' where item_id is not null and name='fail' and job_id=1",
         "update job_events set from_status = null where item_id is not null and name='fail' and job_id=1",
     ],
+    "blocked": [f"update jobs set blocked = 1 where id={QUEUED_JOB}"],
     "held_back": [f"update jobs set available_at = 5 where id={QUEUED_JOB}"],
     "keys": [
         "update job_items set key = 'a' || char(0) where id=1",
