@@ -201,7 +201,8 @@ class Jobd(Serving, Care):
             UsageError: an unknown keyword or a value that cannot be meant; InvalidItem and DuplicateKeys are such.
             TypeError: ``items`` is a str, bytes or dict.
             ChangedInput: a known key came with another payload, or the job with other params.
-            Conflict: the job of this key is being submitted, cancelled or deleted.
+            Conflict: the job of this key is being submitted, cancelled or deleted, or is to come after itself.
+            NotFound: there is no job of those that it is to come after.
             StoreBusy: the database stayed locked, or the disk is full.
         """
         from jobd import submission  # noqa: PLC0415 - a third of what looking would have to load

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from jobd import arguments, codec, config, measures
@@ -10,19 +12,22 @@ from jobd.context import storable
 from jobd.errors import UsageError
 from jobd.items import normalise
 from jobd.policy import tolerance
+from jobd.steering import Steering
 from jobd.store import submit as store_submit
 from jobd.store.halting import HALT
 from jobd.store.submission import Submission
 from jobd.tasks import SubmitOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from jobd.policy import Policy
     from jobd.store import Store
     from jobd.store.submission import Submitted
 
-_CHOICES: Final = {"changed": ("error", "keep", "requeue"), "duplicates": ("error", "skip")}
+_CHOICES: Final = {
+    "changed": ("error", "keep", "requeue"),
+    "duplicates": ("error", "skip"),
+    "on": ("completed", "ended"),
+}
 _KEYWORDS: Final = tuple(SubmitOptions.__annotations__)
 _LARGEST: Final = 2**63 - 1
 
@@ -43,7 +48,7 @@ def submit(  # noqa: PLR0913 - what, by which rules, when and by whom
         UsageError: an unknown keyword or a value that cannot be meant.
         and what :func:`jobd.store.submit.submit` raises.
     """
-    wanted = prepare(task, policy, options)
+    wanted = replace(prepare(task, policy, options), after=_after(store, options.get("after")))
     pairs = normalise(items, task, options.get("item_key"))
     return store_submit.submit(store, wanted, pairs, now=now, actor=actor)
 
@@ -76,7 +81,24 @@ def prepare(task: str, policy: Policy | None, options: SubmitOptions) -> Submiss
         policy=own,
         changed=options.get("changed", "error"),
         duplicates=options.get("duplicates", "error"),
+        on=options.get("on", "completed"),
     )
+
+
+def _after(store: Store, value: Any) -> tuple[int, ...]:
+    """Return the ids of the jobs that are to be waited for; ``value`` is one of them or several, handles or ids."""
+    if value is None:
+        return ()
+    several = value if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping) else (value,)
+    found: dict[int, None] = {}
+    for one in several:
+        if isinstance(one, Steering) and not one.is_in(store):
+            raise UsageError(f"after: job {one.id} is in another database", hint="a job waits for those beside it")
+        try:
+            found[one.id if isinstance(one, Steering) else arguments.job_id(one)] = None
+        except UsageError:
+            raise UsageError(f"after: not a job: {one!a}", hint="after=job, after=7, after=[job, 7]") from None
+    return tuple(found)
 
 
 def _key(what: str, value: Any) -> str:

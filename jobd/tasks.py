@@ -38,6 +38,9 @@ class SubmitOptions(TypedDict, total=False):
       added to a job that is known, the last submission's word counts.
     * ``changed``: what to do where a known key comes with another payload, or the job with other params.
     * ``duplicates``: what to do where a key comes twice in one call.
+    * ``after``: a job, or several, by handle or id: nothing of this one starts before they have ended as ``on`` asks.
+    * ``on``: "completed" by default: where one of them fails or is cancelled, so is this job, and comes back with it;
+      "ended": however they end.
     * ``target``: what was typed to name the task; shown, never imported.
     """
 
@@ -52,6 +55,8 @@ class SubmitOptions(TypedDict, total=False):
     refresh: bool
     changed: Literal["error", "keep", "requeue"]
     duplicates: Literal["error", "skip"]
+    after: Job | int | Iterable[Job | int] | None
+    on: Literal["completed", "ended"]
     target: str | None
 
 

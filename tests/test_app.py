@@ -199,8 +199,8 @@ def test_one_thing_in_place_of_items_is_refused(echo, items):
     [
         ({"item_keys": "id"}, "did you mean item_key?"),
         ({"prioritiy": 3}, "did you mean priority?"),
-        ({"after": 3}, ""),
-        ({"on": "ended"}, ""),
+        ({"afer": 3}, "did you mean after?"),
+        ({"retry": 3}, ""),
     ],
 )
 def test_an_unknown_keyword_of_a_submission_is_refused_and_writes_nothing(app, echo, options, hint):

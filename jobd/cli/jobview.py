@@ -147,6 +147,8 @@ def show(
     columns = min(screen.columns, 120)
     name = f"job {job['id']}  {escape(job['task'])}" + (f"  ={escape(job['key'])}" if job["key"] else "")
     lines = [_headline(name, job, screen, columns), *wrapped(_when(job, now), columns)]
+    if job["phases"]:
+        lines += _chain(job, screen, columns)
     lines += [f"  {line}" for line in trouble(job, screen, command)]
     if job["counts"]["total"]:
         lines += [
@@ -166,6 +168,20 @@ def show(
         first, *rest = [_event(event, now) for event in events]
         lines += wrapped([f"HISTORY  {first}", *rest], columns)
     return lines
+
+
+def _chain(job: Record, screen: Screen, columns: int) -> list[str]:
+    """Return how far the job has come with all that it is linked to, and what it comes after itself."""
+    phases = job["phases"]
+    named = [f"{phase['id']} {cut(escape(phase['task']), 24)} {mark(phase['status'])}" for phase in phases["jobs"]]
+    left = phases["total"] - len(named)
+    parts = [*named, f"and {left:,} more" if left or phases["more"] else ""]
+    whole = f"PHASES  {phases['completed']:,} of {phases['total']:,}{'+' * phases['more']} phases completed"
+    colour = GLYPHS["completed"][1] if phases["completed"] == phases["total"] else ""
+    lines = wrapped([whole, *filter(None, parts)], columns)
+    lines[0] = screen.paint(lines[0], colour) if colour else lines[0]
+    after = ", ".join(str(parent) for parent in job["after"])
+    return [*lines, *wrapped([f"after job {after}"] if after else [], columns)]
 
 
 def _headline(name: str, job: Record, screen: Screen, columns: int) -> str:

@@ -156,7 +156,7 @@ class _Run:
         if self.job_id is not None:
             job = self._known(self.job_id)
         else:
-            keywords = submission.keywords(self.source, self.options)
+            keywords = submission.keywords(self.session.app, self.source, self.options)
             with interrupts.throwing():
                 items = submission.items_of(self.session.app, self.source, self.task.name)
             if items is not None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobd import clock
-from jobd.cli import times
+from jobd.cli import ids, times
+from jobd.cli.ids import complete_jobs
 from jobd.cli.source import Source, parameters
 from jobd.cli.text import escape
 from jobd.errors import NotFound, UsageError
@@ -40,6 +41,22 @@ _JOB: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     (("--priority", "priority"), {"type": int, "metavar": "N", "help": "Higher runs first; 0 by default."}),
     (("--at", "at"), {"metavar": "TIME", "help": "Not before this time: 18:30 or ISO 8601, local."}),
     (
+        ("--after", "after"),
+        {
+            "multiple": True,
+            "metavar": "ID",
+            "shell_complete": complete_jobs,
+            "help": "Nothing starts before this job has ended; may be given several times.",
+        },
+    ),
+    (
+        ("--on", "on"),
+        {
+            "type": click.Choice(["completed", "ended"]),
+            "help": "What --after waits for: completed by default, which a failure cancels; ended takes any end.",
+        },
+    ),
+    (
         ("--job-timeout", "job_timeout"),
         {"metavar": "TIME", "help": "How long the job may be without progress before it times out: 90s, 30m."},
     ),
@@ -67,6 +84,12 @@ _JOB: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
         {"type": click.Choice(["error", "skip"]), "help": "What to do where a key comes twice."},
     ),
 )
+
+
+# What only a new submission can take.
+_NEW = (
+    "params", "job_key", "at", "after", "on", "job_timeout", "tolerance", "halt", "refresh", "changed", "duplicates",
+)  # fmt: skip
 
 
 def submission_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -101,8 +124,15 @@ def items_of(app: Jobd, source: Source, task: str) -> Iterable[Any] | None:
     return source.items(watched)
 
 
-def keywords(source: Source, options: dict[str, Any]) -> dict[str, Any]:
-    """Return what was typed as the keywords of ``Task.submit``; what was not typed keeps its default there."""
+def keywords(app: Jobd, source: Source, options: dict[str, Any]) -> dict[str, Any]:
+    """Return what was typed as the keywords of ``Task.submit``; what was not typed keeps its default there.
+
+    Raises:
+        NotFound: there is no job of those to wait for.
+        UsageError: a value that cannot be meant.
+    """
+    if options["on"] is not None and not options["after"]:
+        raise UsageError("--on says what --after waits for", hint="--after 7 --on ended")
     now = dt.datetime.fromtimestamp(clock.now() / 1000, tz=dt.UTC)
     at, tolerance = options["at"], options["tolerance"]
     wanted = {
@@ -117,17 +147,15 @@ def keywords(source: Source, options: dict[str, Any]) -> dict[str, Any]:
         "refresh": options["refresh"] or None,
         "changed": options["changed"],
         "duplicates": options["duplicates"],
+        "after": [ids.job(app, name).id for name in options["after"]] or None,
+        "on": options["on"],
     }
     return {name: value for name, value in wanted.items() if value is not None}
 
 
 def typed(source: Source, options: dict[str, Any]) -> list[str]:
     """Return the names of what was typed that only a new submission can take."""
-    names = [
-        name
-        for name in ("params", "job_key", "at", "job_timeout", "tolerance", "halt", "refresh", "changed", "duplicates")
-        if options[name]
-    ]
+    names = [name for name in _NEW if options[name]]
     return ["items"] * source.given + [f"--{'param' if name == 'params' else name.replace('_', '-')}" for name in names]
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     examples=(
         "jobd --app ./program.py submit checksum a.txt b.txt",
         "find . -name '*.mp4' -print0 | jobd submit ./thumbs.py:thumb --from - -0 --job-key thumbs",
+        "jobd submit --after 7 ./embed.py:embed --from documents.txt",
         "jobd wait $(jobd submit ./checksum.py:checksum --range 0:100)",
     ),
 )
@@ -31,7 +32,7 @@ def submit(session: Session, /, target: str, *, as_json: bool, **options: Any) -
     """Submit items and print the job's id; a daemon runs them."""
     source = submission.source_of(options)
     output = Output(session, as_json=as_json)
-    words = submission.keywords(source, options)
+    words = submission.keywords(session.app, source, options)
     task = task_of(session, target)
     name = task if isinstance(task, str) else task.name
     before = submission.counts_before(session.app, name, words.get("key"))

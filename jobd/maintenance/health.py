@@ -223,9 +223,19 @@ def _jobs(at: _Found) -> Iterator[Check]:
         yield Check("jobs", level, f"job {job.id} {text or mends}", mends if text else None)
     if len(told) > _SHOWN:
         yield Check("jobs", WARNING, f"and {len(told) - _SHOWN:,} more", "jobd list")
+    waiting = [job for job in at.jobs if job.blocked_by]
+    if waiting:
+        named = "; ".join(f"job {job.id} for {_jobs_named(job.blocked_by)}" for job in waiting[:_SHOWN])
+        more = f"; and {len(waiting) - _SHOWN:,} more" if len(waiting) > _SHOWN else ""
+        yield Check("waiting", OK, f"{named}{more}")
     if not told:
         some = f"{'at least ' * (at.facts.open_jobs == vitals.MOST)}{at.facts.open_jobs:,} open"
         yield Check("jobs", OK, some if at.facts.open_jobs else "none open")
+
+
+def _jobs_named(job_ids: Sequence[int]) -> str:
+    shown = ", ".join(str(job_id) for job_id in job_ids[:_SHOWN])
+    return f"job {shown}" + (f" and {len(job_ids) - _SHOWN:,} more" if len(job_ids) > _SHOWN else "")
 
 
 def _told_above(warning: str) -> bool:
