@@ -157,7 +157,9 @@ def runnable(app: Jobd) -> list[Job]:
         return []
     now = clock.now()
     mine = [job for job in found if job.task in app.tasks and (job.not_before or 0) <= now]
-    return sorted((job for job in mine if job.health not in {"paused", "submitting"}), key=lambda job: job.id)
+    # What waits for another job is run when that has ended, if by then anybody still runs anything.
+    ready = (job for job in mine if job.health not in {"paused", "submitting"} and not job.blocked_by)
+    return sorted(ready, key=lambda job: job.id)
 
 
 def say_also_running(session: Session, job: Job, others: Sequence[Job]) -> None:

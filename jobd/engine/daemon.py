@@ -31,6 +31,7 @@ from jobd.loading import is_apart
 from jobd.policy import ASYNCIO, PROCESS
 from jobd.store import daemons, deadlines
 from jobd.store.base import Transient
+from jobd.store.fall import follow
 from jobd.store.outcome import STOPPED
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("jobd.daemon")
 
+_MOMENT: Final = 1.0  # seconds that a leaving daemon takes for what others follow
 # Those of this process that run now.
 _running: Final[weakref.WeakSet[Daemon]] = weakref.WeakSet()
 
@@ -312,6 +314,12 @@ class Daemon:
     def _sign_off(self) -> None:
         if isinstance(self.failure, StoreUnusable | Crash):
             return
+        if self.failure is None:
+            # Nobody may come for days to let other jobs follow the last that have ended here.
+            with contextlib.suppress(Transient):
+                until = clock.awake() + _MOMENT
+                now, actor = clock.now(), f"daemon {self.id}"
+                follow(self._store, None, now=now, actor=actor, go_on=lambda: clock.awake() < until)
         try:
             # Also after a failure of another kind: nobody killed it, and what it ran is interrupted, not its cause.
             daemons.leave(self._store, self.id, state=self._account.json(), now=clock.now(), patience=0)

@@ -199,8 +199,6 @@ def test_a_program_that_ends_a_parent_wakes_whoever_runs_items(chain, store):
 def _end(chain, connection, job_id):
     ended = "update job_items set status='skipped', completed_at=?, error='no' where job_id=?"
     connection.execute(ended, (NOW, job_id))
-        "update job_items set status='skipped', completed_at=?, error='no' where job_id=?", (NOW, job_id)
-    )
     connection.execute("update jobs set items_running=0, items_skipped=1 where id=?", (job_id,))
     end_jobs(chain.store, connection, [job_id], now=NOW, actor="test")
 
