@@ -8,6 +8,7 @@ from kit.rows import NOW
 from jobd.errors import Conflict, IllegalTransition, NotFound
 from jobd.maintenance.finish import finish_requests
 from jobd.store import cascade, fall, links, removal, retry, steer
+from jobd.store.batches import Pace
 from jobd.store.chain import phases
 from jobd.store.claim import Turns, claim
 from jobd.store.deliver import deliver
@@ -341,10 +342,11 @@ def test_a_parent_that_changes_while_its_many_children_are_told_is_told_from_the
     first = chain.submit(key="k")
     children = [chain.submit(first) for _ in range(6)]
     chain.run()
-    chain.follow(go_on=lambda: False)
-    chain.submit(key="k", items=2)
+    changes = [{"key": "k", "items": 2}]
+    monkeypatch.setattr(fall, "breathe", lambda: changes and chain.submit(**changes.pop()))
     chain.follow()
     assert [chain.blocked(child) for child in children] == [1] * 6
+    assert links.untold(chain.store) == []
 
 
 # -- coming back ------------------------------------------------------------------------------------------------------
@@ -568,9 +570,11 @@ def test_what_has_ended_does_not_go_with_its_parent(chain, store, rows):
     assert rows.all("select id from jobs") == [(second,)]
 
 
-def test_nothing_goes_while_one_of_those_that_wait_runs(chain, store, rows):
+def test_nothing_goes_while_one_of_those_that_wait_runs(chain, store, rows, monkeypatch):
+    monkeypatch.setattr(cascade, "Pace", lambda: Pace(1))
     first = chain.submit(key="k")
     second = chain.submit(first)
+    chain.submit(second)
     chain.run()
     chain.claim()
     chain.submit(key="k", items=2)

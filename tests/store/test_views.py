@@ -27,8 +27,8 @@ JOB = JobView(
     status_updated_at=AT, version=2, health="ok", operations=("cancel",), progress_percent=50,
     counts=Counts(4, 1, 1, 0, 2, 0, 0, 0), rate_per_second=0.5, eta_seconds=4, warnings=("w",), retry_count=0,
     last_error=None, created_at=AT, started_at=AT, completed_at=None, timeout_at=AT, age_seconds=3,
-    in_status_seconds=2, daemon=JobDaemon(1, 2, "h", AT, alive=True), after=(5,), phases=None, params={"p": 1}, priority=0,
-    progress_at=AT, paused_at=None, sealed_at=AT, not_before=None, blocked_by=(),
+    in_status_seconds=2, daemon=JobDaemon(1, 2, "h", AT, alive=True), after=(5,), phases=None, params={"p": 1},
+    priority=0, progress_at=AT, paused_at=None, sealed_at=AT, not_before=None, blocked_by=(),
 )  # fmt: skip
 ITEM = ItemView(
     id=1, job_id=7, key="a", status="completed", attempt=1, failures=0, interruptions=0, external_id=None,
