@@ -98,7 +98,8 @@ def test_a_copy_beside_busy_writers_is_of_one_moment_and_holds_none_of_them_up(f
 
     def write():
         try:
-            while not stop.is_set():
+            # An end of its own: were the copy to go on for ever, so would their log.
+            while not stop.is_set() and len(written) < 20_000:
                 full.write(pair)
                 written.append(1)
                 begun.set()
