@@ -195,13 +195,16 @@ create table passes (
 create table schedules (
   name           text    primary key not null,
   task           text    not null,
-  spec           text    not null,
+  spec           text    not null,                      -- "every 10m", or cron text
   zone           text    not null,
   catch_up       text    not null default 'once',
-  items          text,                                  -- JSON
+  items          text,                                  -- JSON: payloads by key; null: one item without a payload
   params         text    not null default 'null',       -- JSON
-  last_fired_at  integer,
-  next_at        integer,
+  created_at     integer not null default 0,            -- where the slots of "every" are counted from
+  last_fired_at  integer,                               -- the slot that was fired last
+  next_at        integer,                               -- the next slot
+  skipped_at     integer,                               -- the slot that was left out last, and why
+  skipped_why    text,
   last_job_id    integer references jobs (id) on delete set null,
   paused_at      integer,
   constraint schedules_catch_up_known check (catch_up in ('once', 'skip'))

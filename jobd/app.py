@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from jobd.engine.daemon import Daemon
     from jobd.policy import PolicyOptions
+    from jobd.schedules import ScheduleOptions, Schedules
     from jobd.store import SqliteStore
     from jobd.store.views import JobView, ResultView
     from jobd.tasks import SubmitOptions
@@ -82,6 +83,30 @@ class Jobd(Serving, Care):
             return lambda function: self._register(function, policy)
         return self._register(function, policy)
 
+    @overload
+    def schedule(self, task: Task[P, R], /, **options: Unpack[ScheduleOptions]) -> Task[P, R]: ...
+
+    @overload
+    def schedule(self, /, **options: Unpack[ScheduleOptions]) -> Callable[[Task[P, R]], Task[P, R]]: ...
+
+    def schedule(self, task: Task[..., Any] | None = None, /, **options: Unpack[ScheduleOptions]) -> Any:
+        """Submit a task again and again: ``@app.schedule(cron="0 3 * * *")`` above ``@app.task``, or with the task.
+
+        A daemon of this program fires each slot once ever, unless the former job has not ended. Return the task.
+
+        Raises:
+            UsageError: an unknown keyword, a value that cannot be meant, what is no task of this app, or a second
+                schedule of one name.
+        """
+        from jobd import schedules  # noqa: PLC0415 - who has none does not pay for it
+
+        if task is None:
+            return lambda scheduled: self.schedule(scheduled, **options)
+        schedules.add(self, task, options)
+        if self._running is not None:
+            schedules.ask(self)
+        return task
+
     def _register(self, function: Callable[P, R], policy: PolicyOptions) -> Task[P, R]:
         task = Task(self, function, Policy.of(function, policy))
         refuse_unknown_executor(task.policy, self.executors)
@@ -111,6 +136,23 @@ class Jobd(Serving, Care):
     def store(self) -> SqliteStore:
         """The open store, created where there is none."""
         return self.writing()
+
+    @contextmanager
+    def atomic(self) -> Iterator[None]:
+        """Submit in a transaction of one's own: what the block writes and submits is stored together, or not at all.
+
+        Models that are bound to ``app.database`` write in the same transaction; ``atomic()`` inside, of the app or of
+        its database, is a savepoint. The daemon is woken after the commit. Nobody else can write meanwhile, so keep it
+        short, and wait for nothing in it.
+
+        Raises:
+            StoreBusy: the database stayed locked, or the disk is full; nothing of the block is stored.
+            UsageError: the block has ended the transaction by itself.
+        """
+        from jobd.atomic import atomic  # noqa: PLC0415 - who has no transactions of their own does not pay for it
+
+        with atomic(self.writing()):
+            yield
 
     def use(self, db: str | os.PathLike[str]) -> None:
         """Take another database, before the first use of the present one.
@@ -306,3 +348,10 @@ class Jobd(Serving, Care):
         from jobd.watchlist import Watchlist  # noqa: PLC0415 - who has none does not pay for it
 
         return Watchlist(self)
+
+    @property
+    def schedules(self) -> Schedules:
+        """The schedules: how each stands, what comes next, and to run, pause and unpause them."""
+        from jobd.schedules import Schedules  # noqa: PLC0415 - as above
+
+        return Schedules(self)

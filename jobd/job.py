@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from jobd import arguments, clock
+from jobd.atomic import refuse_inside
 from jobd.errors import NoDaemon, NotFound
 from jobd.states import JOB_ENDS
 from jobd.steering import Steering
@@ -122,8 +123,10 @@ class Job(Steering):
             TimeoutError: it had not ended in time; it goes on.
             NoDaemon: nobody alive knows its task, so that nothing would come of waiting.
             NotFound: it is not there any more.
+            UsageError: called in a transaction, whose own items nobody can run before it is committed.
         """
         store = self._app.reading()
+        refuse_inside(store, "wait()")
         began = clock.awake()
         seen: int | None = None
         probe_at = began

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from jobd import process
+from jobd.atomic import refuse_inside
 from jobd.engine import asking, lock
 from jobd.engine.passes import PASSES, Situation
 from jobd.errors import DaemonRunning
@@ -50,6 +51,7 @@ def run_pass(  # noqa: PLR0913 - the store, the rules and the time
         StoreUnusable: the lock cannot be taken.
         StoreBusy: the database stayed locked, or the daemon that owns it did not answer.
     """
+    refuse_inside(store, "a pass")
     while True:
         with _unowned(store, now) as unowned:
             if unowned:

@@ -35,7 +35,7 @@ def health(store: SqliteStore, settings: Settings, runner: Runner, *, now: int) 
         store,
         runner=runner,
         heartbeat=effective["heartbeat"],
-        beats={name: effective[found.every] for name, found in PASSES.items()},
+        beats={name: effective[found.every] for name, found in PASSES.items() if found.every is not None},
         stall_after=effective["stall_after"],
         now=now,
     )
@@ -96,7 +96,9 @@ def stats(  # noqa: PLR0913 - what is looked at, by which settings, for which sp
         StoreBusy: the database cannot be read now.
     """
     effective = _effective(settings, runner)
-    beats = [Beat(name, int(effective[found.every] * 1000)) for name, found in PASSES.items()]
+    beats = [
+        Beat(name, int(effective[found.every] * 1000)) for name, found in PASSES.items() if found.every is not None
+    ]
     return Overview(
         database=store.path,
         at=now,

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from jobd import measures, running
+from jobd.atomic import refuse_inside
 from jobd.errors import DaemonRunning, NotFound, UsageError
 from jobd.store.views import NOBODY
 
@@ -86,7 +87,7 @@ class Serving:
         running.until_signalled(lambda: self._daemon(workers, allow_network=allow_network))
 
     def drain(self) -> Drained:
-        """Recover once, then run all that is due now in the calling thread until nothing is; never wait.
+        """Recover and fire once, then run all that is due now in the calling thread until nothing is; never wait.
 
         What is due later stays (``next_due`` says when), and so does what other programs' tasks have to do. Every item
         is claimed, run and settled by itself, as by a daemon of one worker, in this thread also where its task asks for
@@ -126,8 +127,7 @@ class Serving:
         store = self.writing()
         if inside():
             raise UsageError("a handler cannot run its own queue", hint="submit() in it; whoever runs it runs that too")
-        if store.in_transaction(store.connection()):
-            raise UsageError("a transaction is open: what runs would wait for its lock", hint="commit it before")
+        refuse_inside(store, "what runs")
         self._refuse_two(store)
         return Inline(store, self.tasks, self.settings)
 
@@ -136,6 +136,7 @@ class Serving:
 
         count = self.settings.workers if workers is None else measures.count(workers)
         store = self.writing()
+        refuse_inside(store, "what runs")
         self._refuse_two(store)
         return Daemon(
             store, self.tasks, self.settings, workers=count, allow_network=allow_network, executors=self.executors

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from jobd.app import Jobd
     from jobd.job import Job
     from jobd.policy import Policy
+    from jobd.store.schedules import Declared
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -78,6 +79,7 @@ class Task(Generic[P, R]):
         self.name = policy.name
         self.wants_context = _check_signature(function, policy.name, awaited=True)
         self.verifier: Hook | None = None
+        self.schedules: list[Declared] = []
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.function(*args, **kwargs)

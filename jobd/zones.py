@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import functools
-from typing import Any, Final
+import os
+from typing import TYPE_CHECKING, Any, Final
 
 from jobd.errors import UsageError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 UTC: Final = "UTC"
 _MINUTE: Final = 60_000  # ms
+_LOCALTIME: Final = "/etc/localtime"
+_TIMEZONE: Final = "/etc/timezone"
 
 
 def checked(name: Any) -> str:
@@ -51,3 +58,27 @@ def day(at: int, name: str) -> str:
 @functools.lru_cache(maxsize=64)
 def _day_of_minute(minute: int, name: str) -> str:
     return dt.datetime.fromtimestamp(minute * _MINUTE / 1000, tz=zone(name)).date().isoformat()
+
+
+def local() -> str:
+    """Return the name of this machine's own zone; UTC where it has none that is known here.
+
+    By name, as an offset would be wrong for half of the year.
+    """
+    told = os.environ.get("TZ", "").removeprefix(":")
+    for name in (told, *_of_system()):
+        # What is a path, or an offset such as "CET-1", is no name.
+        with contextlib.suppress(UsageError):
+            return checked(_in_database(name))
+    return UTC
+
+
+def _of_system() -> Iterator[str]:
+    yield os.path.realpath(_LOCALTIME)
+    with contextlib.suppress(OSError), open(_TIMEZONE, encoding="utf-8") as text:  # noqa: PTH123 - a str path
+        yield text.readline().strip()
+
+
+def _in_database(path: str) -> str:
+    """Return the name of a zone from the path of its file."""
+    return path.rpartition("zoneinfo/")[2].removeprefix("posix/")

@@ -43,6 +43,15 @@ def tasks(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> li
     return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete) and name == escape(name)]
 
 
+def schedules(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001 - click's signature
+    """Offer the names of the schedules."""
+    try:
+        names = [entry.name for entry in _session(ctx).app.schedules.entries()]
+    except Exception:  # noqa: BLE001 - as above
+        return []
+    return [CompletionItem(name) for name in names if name.startswith(incomplete) and name == escape(name)]
+
+
 def targets(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Offer tasks, and files as soon as something looks like a path."""
     if incomplete.startswith((".", "/", "~")) or "/" in incomplete:

@@ -114,3 +114,10 @@ def complete_tasks(ctx: click.Context, parameter: click.Parameter, incomplete: s
     from jobd.cli.complete import tasks
 
     return tasks(ctx, parameter, incomplete)
+
+
+def complete_schedules(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer schedules to the shell."""
+    from jobd.cli.complete import schedules
+
+    return schedules(ctx, parameter, incomplete)

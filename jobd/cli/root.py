@@ -38,6 +38,7 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
         "resume": "steer",
         "fail": "steer",
         "delete": "delete",
+        "schedule": "schedule",
         "watchlist": "watchlist",
     },
     "Mend": {

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from jobd.engine.passes import declared
 from jobd.maintenance.report import UNANSWERED
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from jobd.config import Settings
     from jobd.maintenance.report import Report
     from jobd.store.base import Store
+    from jobd.tasks import Task
 
 
 @dataclass
@@ -29,8 +34,16 @@ class _Ran:
 class Account:
     """Of one daemon. What other daemons of this process moved before it is not its own."""
 
-    def __init__(self, store: Store, settings: Settings, *, workers: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        *,
+        workers: int,
+        tasks: Mapping[str, Task[..., object]] = MappingProxyType({}),
+    ) -> None:
         self._store = store
+        self._tasks = tasks
         self._said = {"settings": asdict(settings), "workers": workers}
         self._before = dict(store.news.totals)
         self._passes: dict[str, _Ran] = {}
@@ -48,10 +61,15 @@ class Account:
         self._passes.setdefault(name, _Ran()).error = f"{type(error).__name__}: {error}"
 
     def json(self) -> dict[str, Any]:
-        """Return it: settings, workers, rows moved into each status since the start, and what each pass came to."""
+        """Return it: settings, workers, rows moved into each status since the start, what each pass came to; and which
+        schedules it knows.
+        """
         moved: dict[str, dict[str, int]] = {"jobs": {}, "items": {}}
         for (table, status), total in dict(self._store.news.totals).items():
             if count := total - self._before.get((table, status), 0):
                 moved[table][status] = count
         passes = {name: ran.json() for name, ran in self._passes.items()}
-        return {**self._said, "moved": moved, "passes": passes}
+        said = {**self._said, "moved": moved, "passes": passes}
+        if names := sorted(declared(self._tasks)):
+            said["schedules"] = names
+        return said

@@ -131,7 +131,7 @@ class Daemon:
         self._files = Files(self._store, self._lock)
         self._started_at = clock.now()
         self._make_up(me)
-        self._account = Account(self._store, self._settings, workers=self._workers)
+        self._account = Account(self._store, self._settings, workers=self._workers, tasks=self._tasks)
         self.id = daemons.register(
             self._store,
             me,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from jobd import clock, process
 from jobd.engine.daemon import Daemon
-from jobd.engine.passes import due
+from jobd.engine.passes import due, next_time
 from jobd.engine.points import Crash
 from jobd.engine.runner import run
 from jobd.errors import JobdError, UsageError
@@ -160,7 +160,7 @@ class Inline(Daemon):
     # -- what it does ---------------------------------------------------------------------------------------------
 
     def drain(self) -> Drained:
-        """Recover once, then run all that is due now until nothing is.
+        """Recover and fire once, then run all that is due now until nothing is.
 
         Raises:
             UsageError: an event loop runs in this thread, and there are async handlers.
@@ -169,6 +169,8 @@ class Inline(Daemon):
         """
         self._refuse_loop()
         recovered = self._pass("recover").changes
+        if "fire" in self._due():
+            self._pass("fire")
         counts: collections.Counter[str] = collections.Counter()
         try:
             while (turn := self._dispatcher.step()).settled or turn.claimed or turn.skipped:
@@ -186,8 +188,13 @@ class Inline(Daemon):
             self._dispatcher.accepting = False
             self._dispatcher.step()
             raise
-        next_at = self._store.read(lambda connection: next_due(self._store, connection, self._tasks, clock.now()))
-        return Drained(dict(counts), next_at, recovered)
+        return Drained(dict(counts), self._next_at(), recovered)
+
+    def _next_at(self) -> int | None:
+        now = clock.now()
+        item = self._store.read(lambda connection: next_due(self._store, connection, self._tasks, now))
+        times = (item, next_time(self._store, "fire", self._tasks, now=now))
+        return min((at for at in times if at is not None), default=None)
 
     def _refuse_loop(self) -> None:
         if any(task.policy.isolation == ASYNCIO for task in self._tasks.values()):
@@ -201,7 +208,10 @@ class Inline(Daemon):
 
     def tick(self) -> list[Report]:
         """Run the passes whose beat has elapsed since they last began, and those that somebody has asked for."""
-        return [self._pass(name) for name in due(self._store, self._settings, now=clock.now())]
+        return [self._pass(name) for name in self._due()]
+
+    def _due(self) -> list[str]:
+        return due(self._store, self._settings, self._tasks, now=clock.now())
 
     def _pass(self, name: str) -> Report:
         report = self._upkeep.run_pass(name)

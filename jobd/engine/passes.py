@@ -11,16 +11,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from jobd import process
-from jobd.engine import rescue
+from jobd.engine import points, rescue
 from jobd.engine.verifying import verifiers
 from jobd.maintenance.evidence import Holder, Rules, Verify
+from jobd.maintenance.fire import fire
 from jobd.maintenance.prune import Retention, prune
 from jobd.maintenance.reconcile import reconcile
 from jobd.maintenance.recover import recover
 from jobd.maintenance.report import Report
 from jobd.maintenance.time_out import Hung, Limits, nobody, time_out
 from jobd.states import JOB_ENDS
-from jobd.store import daemons
+from jobd.store import daemons, schedules
 from jobd.store.batches import always
 from jobd.store.sqlite import SqliteStore
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from jobd.config import Settings
+    from jobd.store.schedules import Declared
     from jobd.tasks import Task
 
 
@@ -56,17 +58,21 @@ class Situation:
 
 
 Run: TypeAlias = Callable[[SqliteStore, Situation], Report]
+# When (Unix ms) a pass is due next, as the store and the tasks of whoever runs it say now; None: not until they change.
+Next: TypeAlias = Callable[[SqliteStore, "Mapping[str, Task[..., object]]", int], int | None]
 
 
 class Pass(NamedTuple):
     """A pass: its function, and the setting that says every how many seconds a daemon runs it.
 
-    A ``long`` one may take minutes and judges nothing that runs: it goes beside the others, in a thread of its own.
+    One without such a setting runs when it is due, which ``next`` says. A ``long`` one may take minutes and judges
+    nothing that runs: it goes beside the others, in a thread of its own.
     """
 
     run: Run
-    every: str
+    every: str | None
     long: bool = False
+    next: Next | None = None
 
 
 def _recover(store: SqliteStore, at: Situation) -> Report:
@@ -144,20 +150,52 @@ def _reconcile(store: SqliteStore, at: Situation) -> Report:
     )
 
 
+def _fire(store: SqliteStore, at: Situation) -> Report:
+    return fire(
+        store,
+        declared=declared(at.tasks),
+        now=at.now,
+        by_hand=at.options.get("run"),
+        check_only=at.check_only,
+        go_on=at.go_on,
+        reached=points.reach,
+    )
+
+
+def _next_firing(store: SqliteStore, tasks: Mapping[str, Task[..., object]], now: int) -> int | None:
+    return schedules.next_due(store, declared(tasks), now=now)
+
+
+def declared(tasks: Mapping[str, Task[..., object]]) -> dict[str, Declared]:
+    """Return the schedules of these tasks by name."""
+    return {schedule.name: schedule for task in tuple(tasks.values()) for schedule in task.schedules}
+
+
 PASSES: Final[Mapping[str, Pass]] = {
     "recover": Pass(_recover, "recover_every"),
     "reconcile": Pass(_reconcile, "reconcile_every"),
     "time_out": Pass(_time_out, "time_out_every"),
     "prune": Pass(_prune, "prune_every", long=True),
+    "fire": Pass(_fire, None, next=_next_firing),
 }
 
 
-def due(store: SqliteStore, settings: Settings, *, now: int) -> list[str]:
-    """Return the passes whose beat has elapsed since they last began, and those that somebody has asked for."""
+def due(store: SqliteStore, settings: Settings, tasks: Mapping[str, Task[..., object]], *, now: int) -> list[str]:
+    """Return the passes whose time has come, by their beat or as they say, and those that somebody has asked for."""
     began = daemons.last_runs(store)
-    return [
-        name
-        for name, found in PASSES.items()
-        # A last run that is yet to come is that of a clock which was put back.
-        if name not in began or not 0 <= now - began[name] < getattr(settings, found.every) * 1000
-    ]
+    asked = {request.name for request in daemons.requests(store)}
+
+    def is_due(name: str, found: Pass) -> bool:
+        if found.every is not None:
+            # A last run that is yet to come is that of a clock which was put back.
+            return name not in began or not 0 <= now - began[name] < getattr(settings, found.every) * 1000
+        following = next_time(store, name, tasks, now=now)
+        return name in asked or (following is not None and following <= now)
+
+    return [name for name, found in PASSES.items() if is_due(name, found)]
+
+
+def next_time(store: SqliteStore, name: str, tasks: Mapping[str, Task[..., object]], *, now: int) -> int | None:
+    """Return when (Unix ms) a pass without a beat is due; None: not until something changes."""
+    following = PASSES[name].next
+    return None if following is None else following(store, tasks, now)

@@ -20,6 +20,8 @@ RUNNING: Final[Mapping[str, str]] = {
     "handler.after": "the handler has returned, and nobody knows of it: the item is running",
     "settle.before_commit": "the outcome is about to be written, and is not: the item is running",
     "settle.after_commit": "the outcome is written, and nothing that follows it was done",
+    "fire.before_commit": "a schedule's job is about to be written, and is not: its slot has not fired",
+    "fire.after_commit": "a schedule's job is queued, its slot has fired, and nobody was told of it",
 }
 # Those of the file as a whole, which end a process for good.
 _WHOLE: Final = (

@@ -13,7 +13,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Final
 
 from jobd import clock
-from jobd.engine.passes import PASSES, Situation, due
+from jobd.engine.passes import PASSES, Situation, due, next_time
 from jobd.engine.points import Crash
 from jobd.engine.verifying import later, verifiers
 from jobd.errors import StoreUnusable
@@ -45,6 +45,7 @@ log = logging.getLogger("jobd.daemon")
 
 PATIENCE: Final = 1.0  # seconds that a leaving daemon waits for a user's code
 SUSPENDED_MS: Final = 30_000  # that wall and awake time drift apart between two beats
+AGAIN_MS: Final = 5_000  # before a pass is rung again that is due still: what it met may be over by then
 SLICE: Final = 1.0  # seconds that the finishing of requests may take before the other beats get their turn
 
 
@@ -82,6 +83,7 @@ class Upkeep:
         self._seen = clock.now(), clock.awake() - dispatcher.stood
         self._woke_at: int | None = None
         self._account = account
+        self._next: dict[str, int | None] = {}  # when those passes are due that have no beat
         self._asking = False  # a user's code is being run
         self._scheduler = Scheduler()
         self._thread = threading.Thread(target=self._run, name="jobd-maintenance", daemon=True)
@@ -95,8 +97,12 @@ class Upkeep:
         settings = self._settings
         self._every(settings.heartbeat, "heartbeat", self.heartbeat)
         for name, found in PASSES.items():
-            ring = functools.partial(self._ring_pass, name)
-            self._lane(name).every(getattr(settings, found.every), name, self._carefully(name, ring))
+            ring = self._carefully(name, functools.partial(self._ring_pass, name))
+            if found.every is not None:
+                self._lane(name).every(getattr(settings, found.every), name, ring)
+            else:
+                self._next[name] = next_time(self._store, name, self._tasks, now=clock.now())
+                self._scheduler.as_due(name, ring, functools.partial(self._until, name))
         self._every(settings.checkpoint_every, "checkpoint", self._wal.beat)
         self._scheduler.on_demand("look", lambda: None)
         for lane in (self._scheduler, self._long):
@@ -105,7 +111,7 @@ class Upkeep:
         self._long.on_demand("removals", self._carefully("removals", self._finish_removals))
         self._ask_to_finish()
         # A daemon that never lives as long as a beat is would never ring it.
-        for name in due(self._store, settings, now=clock.now()):
+        for name in due(self._store, settings, self._tasks, now=clock.now()):
             self._lane(name).ask(name)
         self._thread.start()
         self._long_thread.start()
@@ -198,6 +204,9 @@ class Upkeep:
             log.info("deadlines moved by %s, for which nothing could run here", span(slept))
         if abs(slept) >= SUSPENDED_MS:
             self._woke_at = wall
+            # What is due by the time of day may be so at another time now.
+            for name in self._next:
+                self._next[name] = wall
         self._seen = wall, awake
 
     def run_pass(self, name: str) -> Report:
@@ -235,6 +244,8 @@ class Upkeep:
 
     def _run_pass(self, name: str, verify: Mapping[str, Verify]) -> Report:
         now, long = clock.now(), PASSES[name].long
+        if name in self._next:
+            self._next[name] = now + AGAIN_MS
         go_on = self._stays_long if long else self._stays
         if not long:
             self._make_up()
@@ -261,6 +272,7 @@ class Upkeep:
         if go_on():
             self._account.ran(report)
             daemons.end_pass(self._store, name, report.dumps(), now=clock.now())
+            self._look_ahead(name, report)
             self._ask_to_finish()
         for change in report.changes:
             # Whatever moves has its line by its event; what is only removed leaves none.
@@ -268,6 +280,20 @@ class Upkeep:
                 log.info("job %d %s by %s: %s", change.job_id, change.to_status, self._actor, change.evidence)
         self._dispatcher.look_for_interrupted()
         return report
+
+    def _look_ahead(self, name: str, report: Report) -> None:
+        if name not in self._next:
+            return
+        now = clock.now()
+        following = next_time(self._store, name, self._tasks, now=now)
+        if following is not None and following <= now and report.stays:
+            # It could not be seen to: to try at once and again would be a busy loop.
+            following = now + AGAIN_MS
+        self._next[name] = following
+
+    def _until(self, name: str) -> float | None:
+        following = self._next[name]
+        return None if following is None else (following - clock.now()) / 1000
 
     def _free_since(self, now: int) -> int | None:
         since = self._dispatcher.free_since

@@ -17,14 +17,15 @@ _OTHERS: Final = "for other reasons"
 class Change:
     """One row that a pass moved: ``evidence`` says why, in words.
 
-    ``item_id`` and ``key`` are None where a whole job moved. ``since`` (Unix ms) is when the row came into
+    ``item_id`` and ``key`` are None where a whole job moved; ``job_id`` where there is none
+    yet, and ``from_status`` where there was none. ``since`` (Unix ms) is when the row came into
     ``from_status``, ``attempt`` the item's; both are for people and no part of the JSON.
     """
 
-    job_id: int
+    job_id: int | None
     item_id: int | None
     key: str | None
-    from_status: str
+    from_status: str | None
     to_status: str
     evidence: str
     since: int | None = None

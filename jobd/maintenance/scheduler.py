@@ -24,6 +24,7 @@ class Scheduler:
         # A private one: the library's default scheduler belongs to the user's program.
         self._schedule = schedule.Scheduler()
         self._beats: dict[str, Callable[[], None]] = {}
+        self._due: dict[str, Callable[[], float | None]] = {}
         self._asked: set[str] = set()
         self._changed = threading.Condition()
         self._stopped = False
@@ -33,6 +34,14 @@ class Scheduler:
         self._beats[name] = beat
         # Declared for whole seconds, the library only adds them up.
         self._schedule.every(cast("int", max(_SHORTEST, seconds))).seconds.do(self._ring, name)
+
+    def as_due(self, name: str, beat: Callable[[], None], due: Callable[[], float | None]) -> None:
+        """Add a beat that rings when it is due: ``due`` says in how many seconds, None for not until it is asked.
+
+        Whatever makes it due sooner than it said has to ask for it.
+        """
+        self._beats[name] = beat
+        self._due[name] = due
 
     def on_demand(self, name: str, beat: Callable[[], None]) -> None:
         """Add a beat that rings only when asked."""
@@ -77,11 +86,16 @@ class Scheduler:
             period = dt.timedelta(seconds=job.interval)
             if job.next_run is not None and job.next_run > latest + period:
                 job.next_run = latest + period
+        for name, due in self._due.items():
+            seconds = due()
+            if seconds is not None and seconds <= 0:
+                self._ring(name)
 
     def _idle(self) -> float:
         idle = self._schedule.idle_seconds
         shortest = min((job.interval for job in self._schedule.get_jobs()), default=1)
-        return min(max(0.0, idle), shortest) if idle is not None else 1.0
+        beats = min(max(0.0, idle), shortest) if idle is not None else 1.0
+        return min(beats, *(max(0.0, seconds) for due in self._due.values() if (seconds := due()) is not None), beats)
 
     def _ring(self, name: str) -> None:
         if self._stopped:

@@ -11,6 +11,7 @@ import random
 import threading
 import time
 from abc import ABC, abstractmethod
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from jobd.errors import JobdError, StoreBusy, StoreUnusable
@@ -79,6 +80,10 @@ class Store(ABC):
     @abstractmethod
     def in_transaction(self, connection: Connection) -> bool:
         """Say whether a transaction is open, by the driver's own word."""
+
+    @abstractmethod
+    def holds_transaction(self) -> bool:
+        """Say whether the calling thread has one open, opening no connection for it."""
 
     @abstractmethod
     def drop_transaction(self) -> bool:
@@ -204,6 +209,30 @@ class Store(ABC):
                     raise
             time.sleep(delay)
         raise AssertionError  # the delays never end
+
+    @contextmanager
+    def holding(self, connection: Connection) -> Iterator[None]:
+        """Begin a transaction for the block, tried again as a write is; the block has to end it.
+
+        Other threads wait for the process's write mutex meanwhile, as for any write.
+        """
+
+        def begin() -> None:
+            try:
+                self.begin(connection)
+                # Kept beyond this try, until the block is left.
+                self.mutex.acquire()
+            except BaseException as error:  # noqa: BLE001 - judged and raised again
+                if self.in_transaction(connection):
+                    connection.execute("rollback")
+                self._raise(error)
+
+        self._patiently(begin, CLIENT_PATIENCE)
+        try:
+            self.news.undo()
+            yield
+        finally:
+            self.mutex.release()
 
     def _transaction(self, work: Callable[[Connection], T]) -> T:
         connection = self._asked_for()

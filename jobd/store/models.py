@@ -172,8 +172,11 @@ class Schedule(Model):
     catch_up = TextField()
     items = TextField(null=True)
     params = TextField()
+    created_at = BigIntegerField()
     last_fired_at = BigIntegerField(null=True)
     next_at = BigIntegerField(null=True)
+    skipped_at = BigIntegerField(null=True)
+    skipped_why = TextField(null=True)
     last_job_id = BigIntegerField(null=True)
     paused_at = BigIntegerField(null=True)
 

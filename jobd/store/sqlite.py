@@ -179,10 +179,14 @@ class SqliteStore(Store):
 
     def drop_transaction(self) -> bool:
         """Roll back what the calling thread left open, opening no connection for it; say whether there was any."""
-        if self.database.is_closed() or not self._driver().in_transaction:
+        if not self.holds_transaction():
             return False
         self._driver().execute("rollback")
         return True
+
+    def holds_transaction(self) -> bool:
+        """Say whether the calling thread has one open, opening no connection for it."""
+        return not self.database.is_closed() and self._driver().in_transaction
 
     def after_fork(self) -> None:
         """Forget the parent's connections, in a forked child."""

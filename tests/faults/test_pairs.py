@@ -401,6 +401,10 @@ APART = {
             *("job start", "job complete", "job fail", "job cancel", "pause"),
         )
     },
+    **{
+        ("fire", edge): "it moves nothing that there is: it submits, and asks in that transaction whether a job is open"
+        for edge in (*ITEM_EDGES, *(f"job {edge}" for edge in JOB_EDGES), "pause")
+    },
     ("finish", "start"): "the request was committed before, and stops claiming",
     ("finish", "release"): "running items are left to their own settlement",
     ("finish", "reschedule"): "as release",
