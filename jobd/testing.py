@@ -128,8 +128,9 @@ def jobd_crash(request: pytest.FixtureRequest) -> Crash:
     def crash(point: str, *, at: int = 1, proof: bool = True) -> Iterator[None]:
         from jobd.engine import points
 
-        if point not in points.RUNNING:
-            raise pytest.UsageError(f"there is no crash point {point!r}; there are {', '.join(points.RUNNING)}")
+        reachable = (*points.RUNNING, *points.FIRING)
+        if point not in reachable:
+            raise pytest.UsageError(f"there is no crash point {point!r}; there are {', '.join(reachable)}")
         reached: list[str] = []
 
         def end(name: str) -> None:

@@ -20,6 +20,9 @@ RUNNING: Final[Mapping[str, str]] = {
     "handler.after": "the handler has returned, and nobody knows of it: the item is running",
     "settle.before_commit": "the outcome is about to be written, and is not: the item is running",
     "settle.after_commit": "the outcome is written, and nothing that follows it was done",
+}
+# Those of a schedule, which a test can reach as well.
+FIRING: Final[Mapping[str, str]] = {
     "fire.before_commit": "a schedule's job is about to be written, and is not: its slot has not fired",
     "fire.after_commit": "a schedule's job is queued, its slot has fired, and nobody was told of it",
 }
@@ -34,7 +37,7 @@ _WHOLE: Final = (
     "migrate.after_commit",
 )
 # Every point there is; arming another name is a test that would never crash.
-NAMES: Final = (*RUNNING, *_WHOLE)
+NAMES: Final = (*RUNNING, *FIRING, *_WHOLE)
 _armed: dict[str, tuple[int, Callable[[str], None]]] = {}
 
 

@@ -51,8 +51,7 @@ def atomic(store: Store) -> Iterator[bool]:
         finally:
             database.pop_transaction()  # type: ignore[no-untyped-call] # peewee's
     store.news.tell()
-    # What app.database.after_commit() was given; to peewee it is its own transaction's to do.
-    database._run_commit_callbacks()  # type: ignore[attr-defined] # noqa: SLF001
+    database._run_commit_callbacks()  # type: ignore[attr-defined] # noqa: SLF001 - of app.database.after_commit()
 
 
 def _check_open(store: Store, connection: Connection) -> None:
