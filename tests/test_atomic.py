@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
 
@@ -16,6 +17,24 @@ from jobd.store.migrations import Migration, migrate
 from jobd.store.sqlite import SqliteStore
 
 SECONDS = 20
+
+
+class Undo(Exception):
+    pass
+
+
+@contextlib.contextmanager
+def undone(block, error=Undo):
+    """Run the block within another that raises at its end, which is passed on."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(pytest.raises(error))
+        stack.enter_context(block)
+        yield
+        _raise(error)
+
+
+def _raise(error):
+    raise error
 
 
 @pytest.fixture
@@ -63,19 +82,23 @@ def test_both_are_there_after_the_commit_and_the_daemon_is_woken_then(app, order
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_what_raises_leaves_neither_and_wakes_nobody(app, order, ship, rung, error):
-    with pytest.raises(error), app.atomic():
+    with undone(app.atomic(), error):
         order.create(name="one")
         ship.submit(range(5_000), key="many")
-        raise error
     assert (names(order), app.jobs(), rung) == ([], [], [])
     assert ship.submit([1], key="many").created
 
 
 def test_an_error_of_the_callers_own_rows_stays_what_it_is(app, order, ship):
     order.create(name="one")
-    with pytest.raises(peewee.IntegrityError), app.atomic():
-        ship.submit([1])
-        order.create(name="one")
+
+    def twice():
+        with app.atomic():
+            ship.submit([1])
+            order.create(name="one")
+
+    with pytest.raises(peewee.IntegrityError):
+        twice()
     assert app.jobs() == []
 
 
@@ -85,10 +108,9 @@ def test_inside_another_it_is_a_savepoint(app, order, ship, rung, inner):
     with app.atomic():
         order.create(name="one")
         ship.submit([1])
-        with pytest.raises(ValueError, match="no"), begin():
+        with undone(begin()):
             order.create(name="two")
             ship.submit([2])
-            raise ValueError("no")
         with begin():
             order.create(name="three")
         assert rung == []
@@ -98,9 +120,8 @@ def test_inside_another_it_is_a_savepoint(app, order, ship, rung, inner):
 def test_what_was_rolled_back_is_neither_told_nor_counted(app, ship, caplog):
     caplog.set_level("INFO", logger="jobd.history")
     with app.atomic():
-        with pytest.raises(ValueError, match="no"), app.atomic():
+        with undone(app.atomic()):
             ship.submit([])
-            raise ValueError("no")
         ship.submit([1])
         assert caplog.messages == []
     assert caplog.messages == ["job 1 submit: queued by python"]
@@ -114,9 +135,8 @@ def test_what_the_database_was_to_call_after_the_commit_is_called(app, order):
         order.create(name="one")
         assert called == []
     assert called == [["one"]]
-    with pytest.raises(ValueError, match="no"), app.atomic():
+    with undone(app.atomic()):
         app.database.after_commit(lambda: called.append("never"))
-        raise ValueError("no")
     with app.atomic():
         pass
     assert called == [["one"]]
@@ -173,9 +193,14 @@ def test_a_lock_that_is_held_for_long_is_one_line(app, ship, path, monkeypatch):
 
 
 def test_a_block_that_ends_the_transaction_by_itself_is_told(app, order):
-    with pytest.raises(UsageError, match="ended its transaction"), app.atomic():
-        order.create(name="one")
-        app.database.commit()
+
+    def ends():
+        with app.atomic():
+            order.create(name="one")
+            app.database.commit()
+
+    with pytest.raises(UsageError, match="ended its transaction"):
+        ends()
     order.create(name="two")
     with app.atomic():
         order.create(name="three")

@@ -130,7 +130,10 @@ def test_cron_text_has_one_spelling():
 
 @pytest.mark.parametrize(
     "text",
-    ["", "hourly", "0 3 * *", "0 3 * * * *", "60 3 * * *", "0 3 30 2 *", "0 0 31 2,4 MON#6", "* * * * 8", None, 3, "٣ 3 * * *", "5-1 * * * *", "*/0 * * * *", "0 3 LW-2 * *"],
+    [
+        "", "hourly", "0 3 * *", "0 3 * * * *", "60 3 * * *", "0 3 30 2 *", "0 0 31 2,4 MON#6", "* * * * 8", None, 3,
+        "٣ 3 * * *", "5-1 * * * *", "*/0 * * * *", "0 3 LW-2 * *",
+    ],
 )  # fmt: skip
 def test_what_is_no_cron_text_is_refused(text):
     with pytest.raises(UsageError, match=r"cron text|no time ever"):

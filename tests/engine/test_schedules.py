@@ -143,7 +143,7 @@ def test_a_slot_is_fired_once_and_says_when_the_next_is(program, ran, begin, job
     app.tick()
     assert jobs(app) == ["schedule work at 2026-03-11T01:30:00.000Z"]
     assert len(ran) == 1
-    assert [event.actor for event in app.job("@last").events()][0] == "schedule work"
+    assert app.job("@last").events()[0].actor == "schedule work"
     assert messages(app.job("@last"), "catch_up") == []
 
 
@@ -562,11 +562,11 @@ def test_two_of_one_name_and_what_is_no_task_are_refused(program, make_app):
 def test_the_scheduler_sleeps_until_the_next_is_due(jobd_clock):
     scheduler, rung, due = Scheduler(), [], {"at": clock.now() + 2_000}
     scheduler.every(5, "heart", lambda: None)
-    scheduler.as_due("fire", lambda: (rung.append(clock.now()), due.update(at=None)), lambda: seconds())
 
     def seconds():
         return None if due["at"] is None else (due["at"] - clock.now()) / 1000
 
+    scheduler.as_due("fire", lambda: (rung.append(clock.now()), due.update(at=None)), seconds)
     assert scheduler._idle() == 2.0
     jobd_clock.move(seconds=1.9)
     scheduler.run_pending()
@@ -577,10 +577,10 @@ def test_the_scheduler_sleeps_until_the_next_is_due(jobd_clock):
     assert scheduler._idle() == pytest.approx(3.0)
 
 
-def test_a_daemon_fires_when_the_time_comes_and_again(program, begin, jobd_clock, until):
+def test_a_daemon_fires_when_the_time_comes_and_again(program, begin, jobd_clock, until, rows):
     app = program(**DAILY)
     with app.daemon():
-        until(lambda: app.schedules.entries()[0].next_at == int(at("2026-03-11T02:30").timestamp() * 1000))
+        until(lambda: rows.one("select count(*) from schedules"))
         for day in (11, 12):
             jobd_clock.move_to(at(f"2026-03-{day}T02:30"))
             until(lambda day=day: len(app.jobs(status="completed")) == day - 10)
@@ -590,11 +590,11 @@ def test_a_daemon_fires_when_the_time_comes_and_again(program, begin, jobd_clock
     assert jobs(app) == [f"schedule work at {iso(f'2026-03-{day}T02:30')}" for day in (11, 12, 13)]
 
 
-def test_what_is_declared_or_unpaused_beside_a_running_daemon_fires_too(program, begin, jobd_clock, until):
+def test_what_is_declared_or_unpaused_beside_a_running_daemon_fires_too(program, begin, jobd_clock, until, rows):
     app = program()
     with app.daemon():
         app.schedule(app.tasks["work"], every="1h")
-        until(lambda: app.store.read(lambda c: c.execute("select count(*) from schedules").fetchone())[0])
+        until(lambda: rows.one("select count(*) from schedules"))
         app.schedules.pause("work")
         jobd_clock.move(hours=5)
         app.schedules.unpause("work")
