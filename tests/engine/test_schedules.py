@@ -394,6 +394,23 @@ def test_a_clock_that_is_put_back_fires_no_slot_again(program, begin, jobd_clock
     assert len(app.jobs()) == 2
 
 
+def test_a_slot_that_comes_again_with_the_clock_stays_fired_without_its_job(program, begin):
+    app = program(**DAILY)
+    app.drain()
+    begin("2026-03-11T02:30")
+    app.drain()
+    app.job("@last").delete()
+    begin("2026-03-11T01:30")
+    app.schedules.pause("work")
+    app.schedules.unpause("work")
+    begin("2026-03-11T02:30")
+    app.drain()
+    assert app.jobs() == []
+    begin("2026-03-12T02:30")
+    app.drain()
+    assert len(app.jobs()) == 1
+
+
 def test_a_clock_that_was_wrong_for_a_while_costs_no_day(program, begin):
     app = program(**DAILY)
     app.drain()
