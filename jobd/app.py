@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self, Unpack, overload
@@ -249,6 +250,8 @@ class Jobd(Serving, Care):
         """
         from jobd import submission  # noqa: PLC0415 - a third of what looking would have to load
 
+        if loading := sys.modules.get("jobd.loading"):  # where it is not loaded, nobody imports for another
+            loading.refuse_apart("submits a job")
         name = name_of(task)
         known = self._tasks.get(name)
         answer = submission.submit(

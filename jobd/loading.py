@@ -152,6 +152,19 @@ def is_apart() -> bool:
 _apart = False
 
 
+def refuse_apart(does: str) -> None:
+    """Refuse what a program does at its top level while a worker process imports it.
+
+    Raises:
+        UsageError: one does at present.
+    """
+    if is_apart():
+        raise UsageError(
+            f"a worker process imports this program, which {does} at its top level",
+            hint='put that below if __name__ == "__main__":',
+        )
+
+
 def load_module(name: str) -> ModuleType:
     """Import a module by name; the working directory counts, as it does for ``python -m``."""
     here = str(Path.cwd())

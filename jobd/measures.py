@@ -17,6 +17,7 @@ _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0
 _BYTES: Final = {"": 1, "b": 1, "kb": 1_000, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|[smhdw])\s*", re.ASCII)
 _MOST_AT_A_RATE: Final = 100_000  # each that has started is remembered
+_COUNT: Final = re.compile(r"\d{1,6}", re.ASCII)
 _NUMBER: Final = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
 _SIZE: Final = re.compile(r"(\d{1,15}(?:\.\d+)?)\s*([a-z]*)", re.ASCII)
 # A week beyond a century would overflow the milliseconds that rows hold long before it means anything.
@@ -41,7 +42,10 @@ def _seconds(value: Any) -> float | None:
     if isinstance(value, timedelta):
         return value.total_seconds()
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            return None
     if not isinstance(value, str):
         return None
     text = value.strip()
@@ -68,7 +72,7 @@ def rate(value: Any) -> Rate:
     """
     number, slash, unit = value.partition("/") if isinstance(value, str) else ("", "", "")
     unit = unit.strip()
-    if slash and number.strip().isascii() and number.strip().isdigit() and 0 < int(number) <= _MOST_AT_A_RATE:
+    if slash and _COUNT.fullmatch(number.strip()) and 0 < int(number) <= _MOST_AT_A_RATE:
         seconds = _seconds(unit if unit[:1].isdigit() else f"1{unit}") if unit else None
         if seconds is not None and 0 < seconds <= _LONGEST:
             return Rate(int(number), seconds)

@@ -41,6 +41,7 @@ class Aio:
     """
 
     shares_process = True
+    tells_late = False
 
     def __init__(
         self,

@@ -41,6 +41,13 @@ class Answer(NamedTuple):
 
 def answer_to(error: BaseException, retry_on: tuple[type[BaseException], ...]) -> Answer:
     """Return what it means that a handler raised ``error``; one of ``retry_on`` is tried again."""
+    try:
+        return _answer_to(error, retry_on)
+    except BaseException as second:  # noqa: BLE001 - an exception's class is the user's own code, too
+        return Answer(FAILED, None, "Exception", f"(it cannot be looked at: {type(second).__name__})")
+
+
+def _answer_to(error: BaseException, retry_on: tuple[type[BaseException], ...]) -> Answer:
     match error:
         case NotStorable():
             return Answer(FAILED, error=_text(error))
@@ -64,7 +71,7 @@ def _seconds(after: object) -> float | None:
     try:
         return None if after is None else measures.duration(after)
     except UsageError:
-        return 0.0 if after == 0 else None
+        return 0.0 if type(after) in {int, float} and after == 0 else None
 
 
 def _text(error: BaseException) -> str:

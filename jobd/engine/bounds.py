@@ -43,12 +43,16 @@ class Bounds:
         return found
 
     def wait(self, room: Mapping[str, int], awake: float) -> float | None:
-        """Return after how many seconds a rate lets start more of a task that has no room; None where none does."""
+        """Return after how many seconds a rate lets start more of a task that has no room; None where none does.
+
+        ``room`` is what is left after a claim, which has not committed yet: what it took starts now.
+        """
         waits = []
         for name, left in room.items():
             rate = self._tasks[name].policy.rate
-            if left <= 0 and rate is not None and len(started := self._within(name, awake)) >= rate.times:
-                waits.append(started[0] + rate.seconds - awake)
+            if left <= 0 and rate is not None:
+                started = self._within(name, awake)
+                waits.append((started[0] if started else awake) + rate.seconds - awake)
         return min(waits, default=None)
 
     def started(self, tasks: Iterable[str], awake: float) -> None:

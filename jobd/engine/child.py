@@ -65,7 +65,9 @@ class _Child:
         if self._handling and not self._talking:
             raise Cancelled(_ASKED)
         if not self._handling:
-            sys.exit()
+            # Not by an exception: it may be met anywhere in the interpreter's own leaving, and be told on stderr.
+            _flush()
+            os._exit(0)
 
     def work(self) -> None:
         with contextlib.suppress(EOFError, BrokenPipeError):

@@ -16,6 +16,7 @@ from jobd.engine.rounds import PAUSE, Rounds
 from jobd.engine.solitude import ALONE_FOR, Solitude
 from jobd.store.claim import Claimed, Lane, Turns, claim, claim_interrupted
 from jobd.store.interrupted import changed, interrupted
+from jobd.store.outcome import RUN_ON
 from jobd.store.ready import scout, tasks_due
 from jobd.store.taken import Taken
 
@@ -80,6 +81,8 @@ class Claims:
         self._lost = False
         self._pace = Pace(ahead)
         self._flying: collections.Counter[str] = collections.Counter()  # what is in flight, by task
+        self._hanging: collections.Counter[str] = collections.Counter()  # what was given up and runs on, by task
+        self._held_up = False
         self._ahead = True
         self._wanted: Collection[str] = ()
         self._asked = float("-inf")
@@ -89,11 +92,19 @@ class Claims:
     def arrived(self, ended: Iterable[tuple[str, float]]) -> None:
         """Attempts have ended: (task, seconds) of those that show their task's pace."""
         self._ahead = True
+        self.more = self.more or self._held_up
+        self._held_up = False
         self._pace.observe(ended)
 
     def given_back(self) -> None:
         """Something waited too long for its slot: until anything ends, what is claimed ahead would only wait again."""
         self._ahead = False
+        self._held_up = True
+
+    def hangs(self, task: str, by: int = 1) -> None:
+        """One more of a task's items was given up and runs on, or with -1 has come back: it counts for its bounds."""
+        self._hanging[task] += by
+        self.more = True
 
     def started(self, claimed: Sequence[Claimed]) -> None:
         """A claim has committed."""
@@ -110,6 +121,7 @@ class Claims:
     def resize(self, slots: int) -> None:
         """There are more or fewer workers now."""
         self._slots = slots
+        self._held_up = False
         self.more = True
 
     @property
@@ -123,7 +135,7 @@ class Claims:
 
         None where there is none now, or nobody has looked yet.
         """
-        full = self.more or self.solitude.anybody or self._flying.total() >= self._slots
+        full = self.more or self._held_up or self.solitude.anybody or self._flying.total() >= self._slots
         return None if full else self._full_until
 
     def left(self, claimed: Iterable[Claimed]) -> None:
@@ -168,7 +180,9 @@ class Claims:
         flying.subtract(outcome.task for outcome in leaving)
         unique = self._unique()
         taken = Taken(self._store, connection, unique, now=now, actor=self._actor) if unique else None
-        room = self._bounds.room(flying, clock.awake())
+        # Who is being given up may run on: whether it does, the next turn knows.
+        lingering = collections.Counter(outcome.task for outcome in leaving if outcome.kind in RUN_ON)
+        room = self._bounds.room(flying + self._hanging + lingering, clock.awake())
         claimed = self._claim(_Here(connection, now, taken, room, beside), flying, most)
         if taken is None:
             return claimed, 0
@@ -211,7 +225,8 @@ class Claims:
         if pause := self._rounds.wait(state, awake):
             return [], 0.0, [*again, here.now + int(pause * 1000) + 1]
         found = interrupted(self._store, here.connection, self._tasks, after=self._rounds.after, now=here.now)
-        if alone := self.solitude.alone(found):
+        # One that its bounds hold back keeps nobody else waiting for it.
+        if alone := [job for job in self.solitude.alone(found) if here.room.get(job.task, 1) > 0]:
             # The round stays here: whoever waits for the pool to itself must be found when it is empty.
             if not busy + here.beside:
                 claimed = self._take_interrupted(here, alone, 1, Lane.ALONE)
@@ -242,6 +257,10 @@ class Claims:
     def _claim_fresh(self, here: _Here, flying: collections.Counter[str], most: int) -> list[Claimed]:
         limit = min(self._slots - flying.total(), most)
         claimed: list[Claimed] = []
+        if self._held_up and flying.total() > 0:
+            # What was claimed last has found no slot, whatever was counted: first something has to end.
+            self.more = False
+            return claimed
         if limit > 0:
             claimed = self._take(here, limit, self._tasks)
             flying.update(item.task for item in claimed)

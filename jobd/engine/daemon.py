@@ -25,10 +25,11 @@ from jobd.engine.threads import Threads
 from jobd.engine.upkeep import Upkeep
 from jobd.engine.wake import Wake
 from jobd.engine.wal import Wal
-from jobd.errors import JobdError, StoreUnusable, UsageError
+from jobd.errors import JobdError, StoreUnusable
 from jobd.filesystem import NETWORK, file_system
-from jobd.loading import is_apart
+from jobd.loading import refuse_apart
 from jobd.policy import ASYNCIO, PROCESS
+from jobd.states import FAILED
 from jobd.store import daemons, deadlines
 from jobd.store.base import Transient
 from jobd.store.fall import follow
@@ -99,12 +100,6 @@ class Daemon:
             StoreUnusable: the file or its file system cannot be used.
             UsageError: a task cannot be run as it asks to be.
         """
-        if is_apart():
-            # Each of its workers would start another, without end.
-            raise UsageError(
-                "a worker process imports this program, which starts a daemon at its top level",
-                hint='put that below if __name__ == "__main__":',
-            )
         with contextlib.ExitStack() as undo:
             self._own(undo)
             self._begin()
@@ -112,6 +107,8 @@ class Daemon:
 
     def _own(self, undo: contextlib.ExitStack) -> None:
         """Take the lock and make the parts; nothing runs yet. ``undo`` gives everything back."""
+        # Each of its workers would start another, without end.
+        refuse_apart("starts a daemon")
         self._refuse_network()
         me = process.myself()
         self._lock.acquire(Owner(me.pid, me.host, clock.now()))
@@ -241,6 +238,14 @@ class Daemon:
             # The whole daemon ends with it, before anybody looks at what its thread leaves.
             self._dispatcher.fail(crash)
             return attempt.outcome(STOPPED, 0, 0)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the place stays
+            return self._defect(attempt, error)
+
+    def _defect(self, attempt: Attempt, error: Exception) -> Outcome:
+        """Fail the item over a defect of jobd's own: a place that ended with it would leave it running for ever."""
+        log.error("item %d could not be run", attempt.claimed.item_id, exc_info=error)
+        why = f"jobd could not run it: {type(error).__name__}: {error}"
+        return attempt.outcome(FAILED, attempt.began_at, max(attempt.began_at, clock.now()), error=why)
 
     async def _await(self, attempt: Attempt) -> Outcome:
         from jobd.engine.awaiting import run_async  # noqa: PLC0415 - as for its executor
@@ -250,6 +255,8 @@ class Daemon:
         except Crash as crash:
             self._dispatcher.fail(crash)
             return attempt.outcome(STOPPED, 0, 0)
+        except Exception as error:  # noqa: BLE001 - as a thread's
+            return self._defect(attempt, error)
 
     def stop(self, *, drain: bool = True) -> None:
         """Ask it to leave: claim no more, let what runs end for the drain's time, give the rest back. Returns at once.

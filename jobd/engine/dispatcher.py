@@ -20,7 +20,7 @@ from jobd.engine.runner import Attempt
 from jobd.engine.sparingly import Sparingly
 from jobd.errors import UsageError
 from jobd.store.base import CLIENT_PATIENCE, Transient
-from jobd.store.outcome import RELEASED, RUN_ON, STOPPED, Outcome
+from jobd.store.outcome import LOOK_AGAIN, RELEASED, RUN_ON, STOPPED, Outcome
 from jobd.store.settle import Settled, settle
 
 if TYPE_CHECKING:
@@ -369,6 +369,9 @@ class Dispatcher:
                 self._give_up(attempt)
         if pending:
             self._pools.left([attempt.claimed for attempt, _ in pending])
+            if any(outcome.kind in LOOK_AGAIN for _, outcome in pending):
+                # When they are due, the next claim finds out.
+                self._pools.look()
         if turn.claimed:
             reach("claim.after_commit")
             awake = clock.awake()

@@ -18,10 +18,12 @@ Deliver = Callable[["Attempt", "Outcome"], None]
 class Executor(Protocol):
     """Runs ``size`` attempts at once and delivers an outcome for each that it began.
 
-    ``shares_process`` says whether an item that crashes takes the daemon along.
+    ``shares_process`` says whether an item that crashes takes the daemon along; ``tells_late`` whether an attempt that
+    was given up and runs on is delivered when it returns, however it does.
     """
 
     shares_process: bool
+    tells_late: bool
 
     @property
     def size(self) -> int:

@@ -62,6 +62,7 @@ class Futures:
         self._places: int = getattr(executor, "_max_workers", None) or workers
         self._store = store
         self._deliver = deliver
+        self.tells_late = True
         self.shares_process = not type(executor).__module__.startswith(_APART)
         self._line = Waiting()
         self._running: dict[Attempt, Future[remote.Report]] = {}
@@ -219,7 +220,7 @@ class Futures:
         error = future.exception()
         if error is None:
             return _concluded(attempt, future.result())
-        if isinstance(error, KeyboardInterrupt):
+        if isinstance(error, KeyboardInterrupt) and not self.shares_process:
             return attempt.outcome(STOPPED, attempt.began_at, clock.now(), error="interrupted from the keyboard")
         answer = answer_to(error, attempt.task.policy.retry_on)
         if isinstance(error, BrokenExecutor):

@@ -66,6 +66,7 @@ class OneByOne:
     spare = 0
     ailment = None
     shares_process = True
+    tells_late = False
 
     def __init__(self, *, run: Callable[[Attempt], Outcome], deliver: Callable[[Attempt, Outcome], None]) -> None:
         self._run = run

@@ -95,5 +95,7 @@ def _timed_out(attempt: Attempt, now: int) -> Outcome:
     outcome = attempt.outcome(TIMED_OUT, attempt.began_at, at, f"timed out after {words}")._replace(
         error_type="TimeOut"
     )
-    wait = attempt.task.policy.retry_in(attempt.claimed.failures)
+    policy = attempt.task.policy
+    wanted = any(issubclass(TimeoutError, one) for one in policy.retry_on)
+    wait = policy.retry_in(attempt.claimed.failures) if wanted else None
     return outcome if wait is None else outcome._replace(kind=OVERDUE, available_at=at + int(wait * 1000))

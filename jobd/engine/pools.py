@@ -66,6 +66,7 @@ class Pools:
         self._known: dict[str, dict[str, Task[..., object]]] = {}  # the tasks of each
         self._of: dict[str, Pool] = {}  # by task
         self._refused: set[str] = set()
+        self._hanging: set[Attempt] = set()
         self.solitude = Solitude()
         try:
             self.grow()
@@ -144,12 +145,19 @@ class Pools:
     def abandon(self, attempt: Attempt) -> None:
         """Give up an attempt that has begun; its place is another's."""
         pool = self._of[attempt.claimed.task]
+        before = pool.executor.abandoned
         pool.executor.abandon(attempt)
+        if pool.executor.tells_late and pool.executor.abandoned > before:
+            self._hanging.add(attempt)
+            pool.claims.hangs(attempt.claimed.task)
         pool.claims.resize(pool.executor.size)
 
     def came_back(self, attempt: Attempt) -> None:
         """One that was given up has ended after all."""
         pool = self._of[attempt.claimed.task]
+        if attempt in self._hanging:
+            self._hanging.discard(attempt)
+            pool.claims.hangs(attempt.claimed.task, -1)
         pool.claims.resize(pool.executor.size)
 
     def close(self) -> None:

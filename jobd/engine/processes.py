@@ -54,6 +54,7 @@ class Processes:
     """
 
     shares_process = False
+    tells_late = False
     abandoned = 0  # what is given up is ended
     spare = 0  # and its place is free when that is over
 

@@ -32,6 +32,7 @@ class Threads:
     """
 
     shares_process = True
+    tells_late = True
 
     def __init__(
         self,

@@ -13,6 +13,7 @@ from jobd.errors import ChangedInput, Conflict
 from jobd.states import JOB_ENDS, QUEUED, RUNNING, WAITING
 from jobd.store.chunks import SHOWN, insert_missing, source_of
 from jobd.store.fall import fall
+from jobd.store.halting import note_halt
 from jobd.store.links import BLOCKED, link
 from jobd.store.requeue import Change, replace
 from jobd.store.spool import spooled
@@ -84,6 +85,7 @@ class Addition:
         self._params = submission.params
         self._changed = submission.changed
         self._after, self._on = submission.after, submission.on
+        self._policy = submission.policy
         self._refresh = of_policy(submission.policy)[1]
         self._now = now
         self._actor = actor
@@ -195,6 +197,7 @@ class Addition:
             connection.execute("update jobs set params=? where id=?", (self._params, job.id))
         if tally.added or requeued:
             note_refresh(connection, job.id, refresh=self._refresh)
+            note_halt(connection, job.id, self._policy)
         if job.status in JOB_ENDS and (tally.added or requeued):
             message = f"{tally.added:,} items added" + (f", {requeued:,} changed" if requeued else "")
             transition_job(self._store, connection, REOPEN, job.id, now=self._now, actor=self._actor, message=message)

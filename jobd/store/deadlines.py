@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from jobd.states import FAILED, WAITING
 from jobd.store.batches import BATCH, Pace, always, breathe
 from jobd.store.ending import end_jobs
+from jobd.store.halting import halt
 from jobd.store.ready import CLAIMABLE
 from jobd.store.transitions import Event, Move, count_moves, last_errors, record
 
@@ -79,6 +80,7 @@ def fail_items(
     record(store, connection, events)
     count_moves(store, connection, jobs, WAITING, FAILED, progress=now)
     last_errors(store, connection, dict.fromkeys(jobs, words))
+    halt(store, connection, jobs, now=now, actor=actor)
     end_jobs(store, connection, jobs, now=now, actor=actor)
 
 

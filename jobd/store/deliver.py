@@ -10,6 +10,7 @@ from jobd.errors import Conflict, IllegalTransition, NotFound
 from jobd.states import CANCELLED, COMPLETED, FAILED, QUEUED, RUNNING, SKIPPED, WAITING, legal
 from jobd.store.contradicted import of_items
 from jobd.store.ending import end_jobs
+from jobd.store.halting import halt
 from jobd.store.reconcile import carry_out
 from jobd.store.transitions import Event, Move, count_moves, last_errors, record
 from jobd.store.unique import judge_items, store_results
@@ -192,6 +193,8 @@ def _follow(
     """Write what follows from the move, in its transaction."""
     record(store, connection, [_event(item, edge, target, why, now, actor)])
     count_moves(store, connection, {item.job_id: 1}, item.status, target, progress=now)
+    if target == FAILED:
+        halt(store, connection, [item.job_id], now=now, actor=actor)
     end_jobs(store, connection, [item.job_id], now=now, actor=actor)
 
 

@@ -13,6 +13,7 @@ from jobd.store import reconcile
 from jobd.store.batches import BATCH
 from jobd.store.contradicted import Contradicted
 from jobd.store.ending import end_jobs
+from jobd.store.halting import halt
 from jobd.store.transitions import Event, Move, count_moves, last_errors, record_alike
 from jobd.store.unique import Judged, judge_items, store_results
 
@@ -235,4 +236,6 @@ def _follow(
         progress = None if target == QUEUED else now
         count_moves(store, connection, jobs, RUNNING, target, progress=progress)
     last_errors(store, connection, {v.item.job_id: v.error for v in carried if v.target == FAILED and v.error})
+    if failed := moved.get(FAILED):
+        halt(store, connection, failed, now=now, actor=actor)
     end_jobs(store, connection, {v.item.job_id for v in carried}, now=now, actor=actor)

@@ -32,6 +32,7 @@ KINDS: Final = frozenset(get_args(Kind))
 BACK: Final = frozenset({RELEASED, STOPPED, INTERRUPTED, RESCHEDULED, OVERDUE})
 # What somebody else says of an attempt, whose handler runs on.
 GIVEN_UP: Final = frozenset({STOPPED, INTERRUPTED, TIMED_OUT, OVERDUE})
+LOOK_AGAIN: Final = BACK - {RELEASED}  # what was under way, and is now queued for its time
 RUN_ON: Final = GIVEN_UP - {STOPPED}  # beside a daemon that stays
 TARGETS: Final = {**dict.fromkeys(BACK, QUEUED), TIMED_OUT: FAILED}
 

@@ -62,11 +62,12 @@ def settle(
         store.news.undo(mark)
         settled = _one_by_one(store, connection, outcomes, now=now, actor=actor)
     connection.execute("release batch")
+    # Before their ends: the failure that halts a job may be its last item.
+    failing = {outcome.job_id for outcome in settled.applied if status_of(outcome) == FAILED}
+    halted = halt(store, connection, failing, now=now, actor=actor) if failing else []
     ended = end_jobs(store, connection, {outcome.job_id for outcome in settled.applied}, now=now, actor=actor)
     for outcome in late:
         _record_late(store, connection, outcome, now=now, actor=actor)
-    failing = {outcome.job_id for outcome in settled.applied if status_of(outcome) == FAILED}
-    halted = halt(store, connection, failing, now=now, actor=actor) if failing else []
     return settled._replace(ended=ended, halted=halted)
 
 

@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from jobd import Cancelled, Fail, Retry, Skip, clock
+from jobd.engine import claims as claiming
 from jobd.engine.bounds import Bounds
 from jobd.policy import LONGEST_BACKOFF
 from jobd.store.invariants import check
@@ -476,3 +477,167 @@ def test_a_crash_behind_the_halt_leaves_it_to_the_next_daemon(app, picky, jobd_c
 def test_a_halt_that_is_no_count_is_refused(app, picky, halt):
     with pytest.raises(ValueError, match="halt: not a count of failed items"):
         picky.submit([1], halt=halt)
+
+
+# -- what nobody expects ----------------------------------------------------------------------------------------------
+
+
+class Odd(type):
+    @property
+    def __name__(cls):
+        raise RuntimeError("no name")
+
+
+class Unlike:
+    def __eq__(self, other):
+        raise RuntimeError("not to be compared")
+
+    __hash__ = None
+
+
+class Nameless(Exception, metaclass=Odd):
+    pass
+
+
+@pytest.mark.parametrize(
+    "error",
+    [lambda: Retry("later", after=int("9" * 400)), lambda: Retry("later", after=Unlike()), lambda: Nameless("x")],
+    ids=["a wait of 400 digits", "a wait that cannot be compared", "a class without a name"],
+)
+def test_whatever_a_handler_raises_its_item_ends_and_its_place_goes_on(app, error):
+    @app.task
+    def work(value):
+        if value == "odd":
+            raise error()
+
+    with app.daemon(workers=1):
+        odd = work.submit(["odd"]).wait(SECONDS)
+        assert work.submit(["even"]).wait(SECONDS).status == "completed"
+    assert odd.item("odd").status == "failed"
+
+
+def test_a_retry_that_is_due_soon_is_not_waited_for_longer(app):
+    began = []
+
+    @app.task(retries=2)
+    def work(_):
+        began.append(clock.awake())
+        if len(began) < 3:
+            raise Retry(after=0.05)
+
+    with app.daemon(workers=2):
+        assert work.submit(["a"]).wait(SECONDS).status == "completed"
+    # By itself the dispatcher would look again with the next heartbeat, after 5 s.
+    assert began[-1] - began[0] < 2.0
+
+
+def test_a_rate_goes_on_while_what_it_let_start_is_running(app, jobd_clock):
+    begun, held = [], threading.Event()
+
+    @app.task(rate="1/m")
+    def work(value):
+        begun.append(value)
+        assert held.wait(SECONDS)
+
+    with app.daemon(workers=3):
+        job = work.submit(range(3))
+        for count in (1, 2, 3):
+            _wait_for(lambda count=count: len(begun) == count)
+            jobd_clock.move(seconds=61)
+        held.set()
+        assert job.wait(SECONDS).status == "completed"
+
+
+def test_who_must_run_alone_and_is_held_back_by_its_rate_stops_nobody(app, rows):
+    held = threading.Event()
+
+    @app.task(rate="1/h")
+    def bounded(_):
+        return None
+
+    @app.task
+    def free(value):
+        if value == 0:
+            assert held.wait(SECONDS)
+
+    job = bounded.submit(["first", "second"])
+    with app.daemon(workers=2):
+        _wait_for(lambda: job.refresh().counts.completed == 1)
+    rows.change("update job_items set interruptions = 2 where status = 'queued'")
+    with app.daemon(workers=2):
+        _wait_for(lambda: job.refresh().counts.completed == 2)
+        bounded.submit(["third"])
+        others = free.submit(range(20))
+        _wait_for(lambda: others.refresh().counts.completed == 19)
+        held.set()
+        others.wait(SECONDS)
+
+
+def test_a_job_whose_last_failure_halts_it_has_failed(app, picky):
+    job = picky.submit([1, 3], halt=2, tolerance="100%")
+    app.drain()
+    assert (job.refresh().status, job.status_message) == ("failed", "halted: 2 items failed")
+
+
+def test_the_last_word_of_a_known_job_on_when_to_halt_counts(app, picky):
+    picky.submit([0, 2], key="known")
+    job = picky.submit([0, 2, *range(1, 100, 2)], key="known", halt=2, tolerance="100%")
+    app.drain()
+    assert (job.refresh().status, counts(job)) == ("failed", (2, 2, 48))
+
+
+def test_what_was_given_up_and_runs_on_counts_for_its_concurrency(app, jobd_clock):
+    crowd, held, entered = Crowd(), threading.Event(), threading.Semaphore(0)
+
+    @app.task(concurrency=1, timeout=60)
+    def work(_):
+        with crowd:
+            entered.release()
+            assert held.wait(SECONDS)
+
+    with app.daemon(workers=3):
+        job = work.submit(["a", "b"])
+        assert entered.acquire(timeout=SECONDS)
+        jobd_clock.move(seconds=61)
+        _wait_for(lambda: job.refresh().counts.failed == 1)
+        held.set()
+        assert job.wait(SECONDS).counts.completed == 1
+    assert crowd.most == 1
+
+
+def test_a_loop_that_is_held_up_is_claimed_nothing_for(app, monkeypatch):
+    held, entered, claimed = threading.Event(), threading.Event(), []
+    claim = claiming.claim
+
+    def counted(*args, **options):
+        found = claim(*args, **options)
+        claimed.extend(item.item_id for item in found)
+        return found
+
+    monkeypatch.setattr(claiming, "claim", counted)
+
+    @app.task
+    async def work(value):
+        if value == 0:
+            entered.set()
+            assert held.wait(SECONDS)
+
+    with app.daemon(workers=1) as daemon:
+        job = work.submit(range(50))
+        assert entered.wait(SECONDS)
+        _wait_for(lambda: job.refresh().counts.running == 1)
+        before = len(claimed)
+        for _ in range(5):
+            app.store.wake()
+            _wait_for(lambda: not daemon._dispatcher._wake._rung and daemon._dispatcher._wake._sleeping)
+        assert len(claimed) == before
+        held.set()
+        assert job.wait(SECONDS).counts.completed == 50
+
+
+def test_a_time_out_is_tried_again_where_the_task_names_it(app):
+    only_values = app.task(name="v", timeout=1, retries=3, retry_on=ValueError)(lambda _: None)
+    timeouts = app.task(name="t", timeout=1, retries=3, retry_on=TimeoutError)(lambda _: None)
+    assert [any(issubclass(TimeoutError, one) for one in t.policy.retry_on) for t in (only_values, timeouts)] == [
+        False, True,
+    ]  # fmt: skip
