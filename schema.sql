@@ -88,8 +88,10 @@ create table job_items (
   interruptions  integer not null default 0,
   lone_deaths    integer not null default 0,
   daemon_id      integer,
-  available_at   integer not null default 0,            -- a queued item is not claimed before; 0: at once. Of a waiting one: up to when an unpause moved its deadline
+  available_at   integer not null default 0,            -- a queued item is not claimed before; 0: at once. Of a waiting one: up to when its deadline was moved by pauses
   deadline_at    integer,
+  poll_at        integer,                               -- of a waiting one: when the outside is asked next
+  poll_gap_ms    integer,                               -- and how long after the last time that is
   started_at     integer,                               -- of the present attempt
   completed_at   integer,
   progress       text,                                  -- JSON: [done, total, text]
@@ -113,6 +115,7 @@ create index job_items_interrupted_later on job_items (available_at)
   where status = 'queued' and interruptions > 0 and available_at > 0;
 create index job_items_running on job_items (job_id) where status = 'running';
 create index job_items_waiting on job_items (deadline_at) where status = 'waiting';
+create index job_items_polled on job_items (poll_at) where status = 'waiting' and poll_at is not null;
 create index job_items_failed on job_items (job_id) where status = 'failed';
 create index job_items_external on job_items (external_id) where external_id is not null;
 

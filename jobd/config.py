@@ -54,6 +54,13 @@ class Settings:
         "1m", duration, "duration", "How often a daemon looks for items that are not what their stored results say."
     )
     recover_every: float = _setting("1m", duration, "duration", "How often a daemon looks for items that nobody runs.")
+    poll_every: float = _setting(
+        "1m",
+        duration,
+        "duration",
+        "How often a daemon begins the pass that asks about deferred items, though none is due; those that are due are"
+        " asked about within a second.",
+    )
     job_timeout: float = _setting(
         "30m",
         duration,

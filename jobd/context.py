@@ -5,15 +5,18 @@ from __future__ import annotations
 import collections
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from jobd import codec
+from jobd import arguments, codec, measures
 from jobd.arguments import text_of
-from jobd.errors import Cancelled, UsageError
+from jobd.errors import Cancelled, Deferred, UsageError
 from jobd.items import normalise
 from jobd.store.chunks import Chunks
+from jobd.store.defer import EXTERNAL_LIMIT, Deferral
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Callable, Iterable
 
     from jobd.items import ItemKey
@@ -150,6 +153,30 @@ class Context:
             raise UsageError(f"intend: the note is {len(text):,} characters, the limit is {_INTENT_LIMIT:,}")
         self._line.intent(self, text)
 
+    def defer(
+        self,
+        external_id: str,
+        *,
+        poll_after: float | str | dt.timedelta | None = None,
+        deadline: float | str | dt.timedelta | dt.datetime | None = None,
+    ) -> NoReturn:
+        """Leave the item ``waiting`` for work that goes on outside under ``external_id``, and leave the handler.
+
+        It is stored before the handler is left; from then on the item takes no slot and has used up no try. It ends by
+        what the task's ``poll`` says, asked ``poll_after`` from now (10 s by default) and then less and less often, by
+        a delivery, or at its ``deadline``: a time, or how long from now, as failed. Without one it waits for ever.
+
+        Where the attempt has saved a result, that wins: the item completes.
+
+        Raises:
+            Deferred: always, in the end; no error, and nothing to catch.
+            Lost: the attempt is no longer the item's.
+            UsageError: the id is no text of 1 to 4,096 characters, or a time is none.
+        """
+        deferral = _deferral(external_id, poll_after, deadline)
+        self._line.defer(self, deferral)
+        raise Deferred(*deferral)
+
     def save_data(self, data: bytes) -> None:
         """Store the large companion of the result: bytes of any size, compressed, read only when asked for.
 
@@ -177,6 +204,26 @@ class Line:
     intent: Callable[[Context, str], None]
     data: Callable[[Context, bytes], None]
     items: Callable[[Context, dict[str, str]], int]
+    defer: Callable[[Context, Deferral], None]
+
+
+def _deferral(external_id: Any, poll_after: Any, deadline: Any) -> Deferral:
+    found = arguments.text("defer: external_id", external_id)
+    if not 0 < len(found) <= EXTERNAL_LIMIT or "\0" in found:
+        raise UsageError(
+            f"defer: external_id is not of 1 to {EXTERNAL_LIMIT:,} characters without a NUL: {found[:50]!a}"
+        )
+    by = isinstance(deadline, datetime)
+    return Deferral(
+        found,
+        poll_after_ms=None if poll_after is None else _ms(poll_after),
+        deadline_ms=None if deadline is None or by else _ms(deadline),
+        deadline_at=measures.moment(deadline) if by else None,
+    )
+
+
+def _ms(span: Any) -> int:
+    return max(1, int(measures.duration(span) * 1000))
 
 
 class _Onward(logging.Handler):

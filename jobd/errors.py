@@ -128,6 +128,10 @@ class Skip(JobdError):
     """Raised by a handler: there is nothing to do for this item; the reason is kept."""
 
 
+class Deferred(BaseException):
+    """Raised by ``ctx.defer`` to leave the handler: no ``except Exception`` keeps it. Let it pass."""
+
+
 class Cancelled(JobdError):
     """Raised inside a handler whose job is being cancelled or failed."""
 

@@ -1,4 +1,4 @@
-"""What a task's own code is asked about items that nobody runs: whether an orphan's work was done."""
+"""What a task's own code is asked: whether an orphan's work was done, and whether deferred work is."""
 
 from __future__ import annotations
 

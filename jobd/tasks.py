@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NamedTuple, ParamSpec, TypedDict, TypeVar, Unpack
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Generic,
+    Literal,
+    NamedTuple,
+    ParamSpec,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    overload,
+)
 
 from jobd import arguments
 from jobd.errors import UsageError
@@ -66,6 +78,7 @@ class Hook(NamedTuple):
 
     function: Callable[..., Any]
     wants_context: bool
+    many: bool = False
 
 
 class Task(Generic[P, R]):
@@ -80,6 +93,7 @@ class Task(Generic[P, R]):
         self.wants_context = _check_signature(function, policy.name, awaited=True)
         self.verifier: Hook | None = None
         self.schedules: list[Declared] = []
+        self.poller: Hook | None = None
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.function(*args, **kwargs)
@@ -99,6 +113,40 @@ class Task(Generic[P, R]):
             UsageError: it cannot be called with a payload.
         """
         self.verifier = Hook(function, _check_signature(function, f"{self.name}: its verify"))
+        return function
+
+    @overload
+    def poll(self, function: Callable[..., Any]) -> Callable[..., Any]: ...
+
+    @overload
+    def poll(
+        self, function: None = None, *, many: bool = False
+    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]: ...
+
+    def poll(self, function: Callable[..., Any] | None = None, *, many: bool = False) -> Any:
+        """Register, as a decorator, what asks the outside about the items that ``ctx.defer`` left waiting.
+
+        It is called with an external id and, where it asks for it, a ``ctx`` (:class:`jobd.hooks.HookContext`). A
+        value is the item's result; it raises ``Fail`` for work that has failed, and ``Retry`` for work that goes on:
+        then it is asked again, after ``after`` or less and less often, up to once an hour. None, and any other
+        exception, which is logged, count as not yet as well.
+
+        With ``many`` it is called with a list of ids, and returns a mapping of each to a value or to such an exception;
+        what it leaves out is not there yet.
+
+        Raises:
+            UsageError: it cannot be called with an id, or with ``many`` it asks for ``ctx``.
+        """
+        if function is None:
+            return functools.partial(self._poll, many=many)
+        return self._poll(function, many=many)
+
+    def _poll(self, function: Callable[..., Any], *, many: bool) -> Callable[..., Any]:
+        name = f"{self.name}: its poll"
+        hook = Hook(function, _check_signature(function, name), many)
+        if many and hook.wants_context:
+            raise UsageError(f"task {name} asks about many items: there is no ctx of one")
+        self.poller = hook
         return function
 
     def submit(self, items: Iterable[Any] | None = None, **options: Unpack[SubmitOptions]) -> Job:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import contextlib
 import os
 import traceback
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from jobd import measures
 from jobd.codec import NotStorable
 from jobd.context import storable, tail
-from jobd.errors import Cancelled, Fail, Lost, Retry, Skip, UsageError
+from jobd.errors import Cancelled, Deferred, Fail, Lost, Retry, Skip, UsageError
 from jobd.states import CANCELLED, FAILED, SKIPPED
+from jobd.store.outcome import DEFERRED
 
 if TYPE_CHECKING:
     from jobd.store.outcome import Kind
@@ -27,7 +28,8 @@ class Answer(NamedTuple):
     """What a handler's call came to.
 
     ``value`` is JSON text, ``trace`` is kept with what was logged. ``wanted`` says that it is tried again where its
-    task has a try left, ``after`` in how many seconds where the handler said so.
+    task has a try left, ``after`` in how many seconds where the handler said so. ``deferral`` holds the fields of a
+    ``Deferral``, of one that was left waiting.
     """
 
     kind: Kind
@@ -37,6 +39,7 @@ class Answer(NamedTuple):
     trace: str | None = None
     wanted: bool = False
     after: float | None = None
+    deferral: tuple[Any, ...] | None = None
 
 
 def answer_to(error: BaseException, retry_on: tuple[type[BaseException], ...]) -> Answer:
@@ -51,6 +54,8 @@ def _answer_to(error: BaseException, retry_on: tuple[type[BaseException], ...]) 
     match error:
         case NotStorable():
             return Answer(FAILED, error=_text(error))
+        case Deferred():
+            return Answer(DEFERRED, error=error.args[0], deferral=error.args)
         case Skip():
             return Answer(SKIPPED, None, "Skip", _text(error))
         case Fail():

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jobd.engine.child import LOG
 from jobd.engine.points import Crash
+from jobd.store.defer import Deferral
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -59,6 +60,7 @@ _CALLS: Final[Mapping[str, Callable[[Line, Context, Any], Any]]] = {
     "result": _save_result,
     "intent": lambda line, context, note: line.intent(context, note),
     "data": lambda line, context, data: line.data(context, data),
+    "defer": lambda line, context, deferral: line.defer(context, Deferral(*deferral)),
     "items": lambda line, context, chunk: line.items(context, chunk),
 }
 

@@ -128,6 +128,7 @@ class _Child:
             intent=lambda ctx, note: self._ask("intent", ctx, note),
             data=lambda ctx, data: self._ask("data", ctx, None, data),
             items=lambda ctx, chunk: self._ask("items", ctx, chunk),
+            defer=lambda ctx, deferral: self._ask("defer", ctx, deferral),
         )
         return _Context(self._log, params=codec.loads(job["params"]), task=job["task"], line=line, **job["ctx"])
 

@@ -198,6 +198,7 @@ class Futures:
             idempotency_key=idempotency_key(claimed.task, claimed.job_created_at, claimed.item_id),
             period=attempt.period,
             refresh=claimed.refresh,
+            polled=task.poller is not None,
         )
 
     # -- in a thread of the executor's ----------------------------------------------------------------------------

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from jobd import clock, process
 from jobd.engine.daemon import Daemon
-from jobd.engine.passes import due, next_time
+from jobd.engine.passes import due, next_time, polls_due
 from jobd.engine.points import Crash
+from jobd.engine.polls import polled
 from jobd.engine.runner import run
 from jobd.errors import JobdError, UsageError
 from jobd.maintenance.finish import finish
 from jobd.policy import ASYNCIO
-from jobd.states import SKIPPED
-from jobd.store import links
+from jobd.states import ITEM_ENDS, SKIPPED
+from jobd.store import links, polling
 from jobd.store.base import Transient
 from jobd.store.outcome import STOPPED, status_of
 from jobd.store.ready import next_due
@@ -173,6 +174,9 @@ class Inline(Daemon):
         if "fire" in self._due():
             self._pass("fire")
         counts: collections.Counter[str] = collections.Counter()
+        # One pass asks about so many; what is not there yet is due later.
+        while polls_due(self._store, self._tasks, clock.now()):
+            counts.update(_answered(self._pass("poll")))
         try:
             while (turn := self._dispatcher.step()).settled or turn.claimed or turn.skipped:
                 if turn.settled:
@@ -194,7 +198,8 @@ class Inline(Daemon):
     def _next_at(self) -> int | None:
         now = clock.now()
         item = self._store.read(lambda connection: next_due(self._store, connection, self._tasks, now))
-        times = (item, next_time(self._store, "fire", self._tasks, now=now))
+        firing = next_time(self._store, "fire", self._tasks, now=now)
+        times = (item, firing, polling.next_poll(self._store, polled(self._tasks)))
         return min((at for at in times if at is not None), default=None)
 
     def _refuse_loop(self) -> None:
@@ -252,6 +257,10 @@ class Inline(Daemon):
         from jobd.engine.awaiting import run_in_a_loop  # noqa: PLC0415 - asyncio, only where there are async handlers
 
         return run_in_a_loop(self._store, attempt, through=_THROUGH)
+
+
+def _answered(report: Report) -> dict[str, int]:
+    return {status: count for status, count in report.counts.items() if status in ITEM_ENDS}
 
 
 def _ends(settled: Settled) -> list[str]:

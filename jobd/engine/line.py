@@ -10,6 +10,7 @@ from jobd import clock
 from jobd.context import Line
 from jobd.store.attempt import save_data, save_intent, save_progress, save_result
 from jobd.store.base import Transient
+from jobd.store.defer import defer
 from jobd.store.growing import add_items
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from jobd.context import Context
     from jobd.store import Store
+    from jobd.store.defer import Deferral
 
 
 def line_to(
@@ -25,11 +27,13 @@ def line_to(
     *,
     period: str | None,
     refresh: bool,
+    polled: bool,
     patience: float = math.inf,
 ) -> Line:
     """Return the line of one attempt to ``store``.
 
     ``period`` is what its result claims where its task is unique, ``refresh`` takes it over from an older result.
+    ``polled`` says that its task asks the outside about what is deferred.
     ``patience`` (seconds) is how long what the work depends on is tried where the store cannot be written: for ever,
     as work that is complete must not fail for that; less where others wait for the same thread.
     """
@@ -58,6 +62,19 @@ def line_to(
             actor=f"item {ctx.item_id}",
             patience=patience,
         ),
+        defer=lambda ctx, deferral: _defer(store, ctx, deferral, polled=polled, patience=patience),
+    )
+
+
+def _defer(store: Store, ctx: Context, deferral: Deferral, *, polled: bool, patience: float) -> None:
+    defer(
+        store,
+        ctx.item_id,
+        ctx.attempt,
+        deferral._replace(polled=polled),
+        now=clock.now(),
+        actor=f"item {ctx.item_id}",
+        patience=patience,
     )
 
 

@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from jobd import process
 from jobd.engine import points, rescue
+from jobd.engine.polls import askers, polled
 from jobd.engine.verifying import verifiers
 from jobd.maintenance.evidence import Holder, Rules, Verify
 from jobd.maintenance.fire import fire
+from jobd.maintenance.poll import Asker, poll
 from jobd.maintenance.prune import Retention, prune
 from jobd.maintenance.reconcile import reconcile
 from jobd.maintenance.recover import recover
 from jobd.maintenance.report import Report
 from jobd.maintenance.time_out import Hung, Limits, nobody, time_out
 from jobd.states import JOB_ENDS
-from jobd.store import daemons, schedules
+from jobd.store import daemons, polling, schedules
 from jobd.store.batches import always
 from jobd.store.sqlite import SqliteStore
 
@@ -38,9 +40,9 @@ class Situation:
     """What a pass is told beside its store: the tasks and settings of whoever runs it, who holds the lock, the time.
 
     With ``check_only`` it writes nothing. Where ``go_on`` says no between two batches, it leaves the rest. ``verify``
-    are hooks in place of the tasks' own; ``options`` what a person asked for beside the pass's name, JSON; ``progress``
-    is told how many items it was so far, of how many. A daemon says since when (Unix ms) it had a free slot at any
-    moment, None where not, and how it gives up attempts.
+    and ``askers`` are hooks in place of the tasks' own; ``options`` what a person asked for beside the pass's name,
+    JSON; ``progress`` is told how many items it was so far, of how many. A daemon says since when (Unix ms) it had a
+    free slot at any moment, None where not, and how it gives up attempts.
     """
 
     tasks: Mapping[str, Task[..., object]]
@@ -51,6 +53,7 @@ class Situation:
     check_only: bool = False
     go_on: Callable[[], bool] = always
     verify: Mapping[str, Verify] | None = None
+    askers: Mapping[str, Asker] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     progress: Callable[[int, int], None] | None = None
     free_since: int | None = None
@@ -66,13 +69,15 @@ class Pass(NamedTuple):
     """A pass: its function, and the setting that says every how many seconds a daemon runs it.
 
     One without such a setting runs when it is due, which ``next`` says. A ``long`` one may take minutes and judges
-    nothing that runs: it goes beside the others, in a thread of its own.
+    nothing that runs: it goes beside the others, in a thread of its own; so does one that ``asks`` the outside, which
+    never has to answer.
     """
 
     run: Run
     every: str | None
     long: bool = False
     next: Next | None = None
+    asks: bool = False
 
 
 def _recover(store: SqliteStore, at: Situation) -> Report:
@@ -171,13 +176,32 @@ def declared(tasks: Mapping[str, Task[..., object]]) -> dict[str, Declared]:
     return {schedule.name: schedule for task in tuple(tasks.values()) for schedule in task.schedules}
 
 
+def _poll(store: SqliteStore, at: Situation) -> Report:
+    return poll(
+        store,
+        askers=askers(at.tasks) if at.askers is None else at.askers,
+        now=at.now,
+        actor=at.actor,
+        check_only=at.check_only,
+        go_on=at.go_on,
+    )
+
+
 PASSES: Final[Mapping[str, Pass]] = {
     "recover": Pass(_recover, "recover_every"),
     "reconcile": Pass(_reconcile, "reconcile_every"),
+    # Before the deadlines: what has answered by the time that they are looked at was not too late.
+    "poll": Pass(_poll, "poll_every", asks=True),
     "time_out": Pass(_time_out, "time_out_every"),
     "prune": Pass(_prune, "prune_every", long=True),
     "fire": Pass(_fire, None, next=_next_firing),
 }
+
+
+def polls_due(store: SqliteStore, tasks: Mapping[str, Task[..., object]], now: int) -> bool:
+    """Say whether the outside is to be asked about any item by now."""
+    at = polling.next_poll(store, polled(tasks))
+    return at is not None and at <= now
 
 
 def due(store: SqliteStore, settings: Settings, tasks: Mapping[str, Task[..., object]], *, now: int) -> list[str]:
@@ -188,7 +212,8 @@ def due(store: SqliteStore, settings: Settings, tasks: Mapping[str, Task[..., ob
     def is_due(name: str, found: Pass) -> bool:
         if found.every is not None:
             # A last run that is yet to come is that of a clock which was put back.
-            return name not in began or not 0 <= now - began[name] < getattr(settings, found.every) * 1000
+            passed = name not in began or not 0 <= now - began[name] < getattr(settings, found.every) * 1000
+            return passed or (name == "poll" and polls_due(store, tasks, now))
         following = next_time(store, name, tasks, now=now)
         return name in asked or (following is not None and following <= now)
 

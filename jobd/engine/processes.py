@@ -185,7 +185,13 @@ class Processes:
     def _job(self, attempt: Attempt) -> tuple[dict[str, Any], Line]:
         """Return what the worker is told of an attempt, and the line that its calls take."""
         claimed, task = attempt.claimed, attempt.task
-        line = line_to(self._store, lambda: attempt.cancelled, period=attempt.period, refresh=attempt.claimed.refresh)
+        line = line_to(
+            self._store,
+            lambda: attempt.cancelled,
+            period=attempt.period,
+            refresh=attempt.claimed.refresh,
+            polled=task.poller is not None,
+        )
         context = attempt.context = context_of(attempt, line) if task.wants_context else None
         job = {
             "task": task.name,

@@ -50,6 +50,7 @@ class Order(TypedDict):
     idempotency_key: str
     period: str | None
     refresh: bool
+    polled: bool
 
 
 class Report(TypedDict):
@@ -121,6 +122,7 @@ def _context(order: Order) -> Context:
             _Look(store, order["item_id"], order["attempt"]).cancelled,
             period=order["period"],
             refresh=order["refresh"],
+            polled=order["polled"],
         ),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import math
 from dataclasses import replace
@@ -16,6 +17,7 @@ from jobd.errors import Cancelled
 from jobd.hooks import idempotency_key
 from jobd.states import COMPLETED
 from jobd.store.base import Transient
+from jobd.store.defer import Deferral
 from jobd.store.outcome import RESCHEDULED, Kind, Outcome
 
 if TYPE_CHECKING:
@@ -124,10 +126,11 @@ class Call:
             lambda: attempt.cancelled,
             period=attempt.period,
             refresh=attempt.claimed.refresh,
+            polled=task.poller is not None,
             patience=self._patience,
         )
         if self._patience < math.inf:
-            line = replace(line, result=self._saving(line))
+            line = replace(line, result=self._saving(line), defer=self._deferring(line))
         attempt.context = context_of(attempt, line)
         return task.function(payload, ctx=attempt.context)
 
@@ -141,6 +144,15 @@ class Call:
                 raise
 
         return save
+
+    def _deferring(self, line: Line) -> Callable[[Context, Deferral], None]:
+        def defer(context: Context, deferral: Deferral) -> None:
+            if self._declared is None:
+                # What could not be stored yet goes with the outcome: the work outside has begun.
+                with contextlib.suppress(Transient):
+                    line.defer(context, deferral)
+
+        return defer
 
     def returned(self, value: object) -> None:
         """Take what the handler returned in the end."""
@@ -205,6 +217,9 @@ def conclude(attempt: Attempt, answer: Answer, kept: tuple[str, bool] | None, *,
         kept,
         saved,
     )
+    if answer.deferral is not None:
+        deferral = Deferral(*answer.deferral)._replace(polled=attempt.task.poller is not None)
+        return outcome._replace(deferral=deferral)
     wait = _again(attempt, answer) if answer.wanted else None
     if wait is not None:
         return outcome._replace(kind=RESCHEDULED, available_at=outcome.completed_at + int(wait * 1000))

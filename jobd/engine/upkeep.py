@@ -10,15 +10,17 @@ from __future__ import annotations
 import functools
 import logging
 import threading
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from jobd import clock
-from jobd.engine.passes import PASSES, Situation, due, next_time
+from jobd.engine.passes import PASSES, Situation, due, next_time, polls_due
 from jobd.engine.points import Crash
+from jobd.engine.polls import askers
 from jobd.engine.verifying import later, verifiers
 from jobd.errors import StoreUnusable
 from jobd.maintenance.evidence import Holder
 from jobd.maintenance.finish import finish_removals, finish_requests
+from jobd.maintenance.poll import Asker
 from jobd.maintenance.scheduler import Scheduler
 from jobd.states import ITEM_STATUSES
 from jobd.store import daemons, deadlines, links, steer, vacuum
@@ -37,15 +39,18 @@ if TYPE_CHECKING:
     from jobd.engine.wal import Wal
     from jobd.maintenance.evidence import Verify
     from jobd.maintenance.report import Report
-    from jobd.store.orphans import Subject
     from jobd.store.sqlite import SqliteStore
     from jobd.tasks import Task
 
 log = logging.getLogger("jobd.daemon")
 
+Asked = TypeVar("Asked")
+Answer = TypeVar("Answer")
+
 PATIENCE: Final = 1.0  # seconds that a leaving daemon waits for a user's code
 SUSPENDED_MS: Final = 30_000  # that wall and awake time drift apart between two beats
 AGAIN_MS: Final = 5_000  # before a pass is rung again that is due still: what it met may be over by then
+LOOK: Final = 1.0  # seconds between looks whether the outside is to be asked about anything
 SLICE: Final = 1.0  # seconds that the finishing of requests may take before the other beats get their turn
 
 
@@ -84,11 +89,17 @@ class Upkeep:
         self._woke_at: int | None = None
         self._account = account
         self._next: dict[str, int | None] = {}  # when those passes are due that have no beat
-        self._asking = False  # a user's code is being run
+        self._asking: set[str] = set()  # the user's code that is being run
         self._scheduler = Scheduler()
         self._thread = threading.Thread(target=self._run, name="jobd-maintenance", daemon=True)
         self._long = Scheduler()
-        self._long_thread = threading.Thread(target=self._run_long, name="jobd-long-maintenance", daemon=True)
+        self._long_thread = threading.Thread(
+            target=self._run_lane, args=(self._long,), name="jobd-long-maintenance", daemon=True
+        )
+        self._outside = Scheduler()
+        self._outside_thread = threading.Thread(
+            target=self._run_lane, args=(self._outside,), name="jobd-polls", daemon=True
+        )
 
     # -- its life -------------------------------------------------------------------------------------------------
 
@@ -105,7 +116,8 @@ class Upkeep:
                 self._scheduler.as_due(name, ring, functools.partial(self._until, name))
         self._every(settings.checkpoint_every, "checkpoint", self._wal.beat)
         self._scheduler.on_demand("look", lambda: None)
-        for lane in (self._scheduler, self._long):
+        self._outside.every(LOOK, "look", self._carefully("poll", self._look_outside))
+        for lane in (self._scheduler, self._long, self._outside):
             lane.on_demand("answer", self._carefully("answer", functools.partial(self._answer, lane)))
         self._scheduler.on_demand("finish", self._carefully("finish", self._finish))
         self._long.on_demand("removals", self._carefully("removals", self._finish_removals))
@@ -115,6 +127,7 @@ class Upkeep:
             self._lane(name).ask(name)
         self._thread.start()
         self._long_thread.start()
+        self._outside_thread.start()
 
     def look_at_the_clock(self) -> None:
         """Run at once what is due: time has passed that nobody has waited for."""
@@ -124,14 +137,19 @@ class Upkeep:
         """Stop after the batch that the thread is in, and wait for that; for a user's code only a moment."""
         self._scheduler.stop()
         self._long.stop()
+        self._outside.stop()
         if self._long_thread.is_alive():
             self._long_thread.join()
         until = clock.awake() + PATIENCE
-        while self._thread.is_alive():
-            self._thread.join(PATIENCE / 10)
-            if self._asking and clock.awake() >= until:
+        self._leave(self._thread, "verify", until)
+        self._leave(self._outside_thread, "poll", until)
+
+    def _leave(self, thread: threading.Thread, hook: str, until: float) -> None:
+        while thread.is_alive():
+            thread.join(PATIENCE / 10)
+            if hook in self._asking and clock.awake() >= until:
                 # A user's code never has to return. Its thread writes nothing any more once it is told to leave.
-                log.warning("a task's verify has not answered; it is left behind")
+                log.warning("a task's %s has not answered; it is left behind", hook)
                 return
 
     def _every(self, seconds: float, name: str, beat: Callable[[], None]) -> None:
@@ -144,13 +162,15 @@ class Upkeep:
         finally:
             self._store.close()
 
-    def _run_long(self) -> None:
+    def _run_lane(self, lane: Scheduler) -> None:
         try:
-            self._long.run()
+            lane.run()
         finally:
             self._store.close()
 
     def _lane(self, name: str) -> Scheduler:
+        if PASSES[name].asks:
+            return self._outside
         return self._long if PASSES[name].long else self._scheduler
 
     def _carefully(self, name: str, beat: Callable[[], None]) -> Callable[[], None]:
@@ -215,16 +235,16 @@ class Upkeep:
         Raises:
             Transient: the store cannot be written now.
         """
-        hooks = {task: self._watched(hook) for task, hook in verifiers(self._tasks).items()}
+        hooks = {task: self._watched("verify", hook) for task, hook in verifiers(self._tasks).items()}
         return self._run_pass(name, hooks)
 
-    def _watched(self, hook: Verify) -> Verify:
-        def ask(subject: Subject) -> str | None:
-            self._asking = True
+    def _watched(self, kind: str, hook: Callable[[Asked], Answer]) -> Callable[[Asked], Answer]:
+        def ask(asked: Asked) -> Answer:
+            self._asking.add(kind)
             try:
-                return hook(subject)
+                return hook(asked)
             finally:
-                self._asking = False
+                self._asking.discard(kind)
 
         return ask
 
@@ -243,11 +263,11 @@ class Upkeep:
             self._scheduler.ask("recover")
 
     def _run_pass(self, name: str, verify: Mapping[str, Verify]) -> Report:
-        now, long = clock.now(), PASSES[name].long
+        now, lane = clock.now(), self._lane(name)
         if name in self._next:
             self._next[name] = now + AGAIN_MS
-        go_on = self._stays_long if long else self._stays
-        if not long:
+        go_on = self._stays if lane is self._scheduler else functools.partial(self._stays_beside, lane)
+        if lane is self._scheduler:
             self._make_up()
         options = daemons.begin_pass(self._store, name, now=now)
         # The registry as it is at every look, no copy: what is claimed while a pass runs is in hand as well.
@@ -260,6 +280,9 @@ class Upkeep:
             self._actor,
             go_on=go_on,
             verify=verify,
+            askers={
+                task: Asker(self._watched("poll", one.ask), one.at_once) for task, one in askers(self._tasks).items()
+            },
             options=options,
             free_since=self._free_since(now),
             interrupt=self._dispatcher.interrupt,
@@ -302,6 +325,10 @@ class Upkeep:
     def _ring_pass(self, name: str) -> None:
         self.run_pass(name)
 
+    def _look_outside(self) -> None:
+        if polls_due(self._store, self._tasks, clock.now()):
+            self.run_pass("poll")
+
     def finish_soon(self) -> None:
         """Work off what was asked of whole jobs; from any thread."""
         self._scheduler.ask("finish")
@@ -327,9 +354,12 @@ class Upkeep:
         vacuum.give_back(self._store, go_on=lambda: self._stays_long() and clock.awake() < until)
 
     def _stays_long(self) -> bool:
+        return self._stays_beside(self._long)
+
+    def _stays_beside(self, lane: Scheduler) -> bool:
         # The log grows by all that is removed, and the dispatcher, who looks after it, may have nothing to commit.
         self._wal.after_commit()
-        return not self._long.stopped
+        return not lane.stopped
 
     def _stays(self) -> bool:
         # A pass may take longer than whoever listens for the pulse, or looks for the heartbeat, waits.
@@ -353,6 +383,7 @@ class Upkeep:
         if self._asked():
             self._scheduler.ask("answer")
             self._long.ask("answer")
+            self._outside.ask("answer")
         requested = steer.open_requests(self._store)
         if requested:
             self._dispatcher.withdraw(requested)

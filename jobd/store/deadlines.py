@@ -40,14 +40,14 @@ class Overdue(NamedTuple):
     external_id: str | None
 
 
-_UNHINDERED: Final = (
+UNHINDERED: Final = (
     "paused_at is null and deleted_at is null and cancel_requested_at is null and fail_requested_at is null"
 )
 _OVERDUE: Final = (
     "select i.id, i.job_id, i.key, i.attempt, i.deadline_at, i.external_id"
     " from job_items as i join jobs on jobs.id = i.job_id"
     " where i.status = 'waiting' and i.deadline_at <= ? and (i.deadline_at, i.id) > (?, ?)"
-    f" and {_UNHINDERED} order by i.deadline_at, i.id limit ?"
+    f" and {UNHINDERED} order by i.deadline_at, i.id limit ?"
 )
 _FAIL_WAITING: Final = Move(
     "job_items", "time_out", FAILED, source=WAITING, fenced=True, columns=("deadline_at",),

@@ -56,7 +56,7 @@ _FAIL: Final = {
 }  # fmt: skip
 
 
-class _Item(NamedTuple):
+class Found(NamedTuple):
     """An item with what is stored of its present attempt: the result's status, and its value (JSON text)."""
 
     id: int
@@ -84,24 +84,29 @@ def deliver(store: Store, item_id: int, value: str, *, now: int, actor: str) -> 
     """
 
     def work(connection: Connection) -> bool:
-        item = _found(connection, item_id)
-        if COMPLETED in {item.status, item.said}:
-            _check_known(item, COMPLETED, value)
-            # What its handler saved before its end is the same result: the item need not wait for that end.
-            return bool(carry_out(store, connection, of_items(store, connection, [item_id]), now=now, actor=actor))
-        judged = judge_items(store, connection, [item_id], now=now)
-        if item_id in judged.lost:
-            _skip(store, connection, item, judged.lost[item_id], now=now, actor=actor)
-            return True
-        store_results(store, connection, {item_id: value}, now=now, source="outside", judged=judged)
-        if item.status == FAILED:
-            carry_out(store, connection, of_items(store, connection, [item_id]), now=now, actor=actor)
-        else:
-            _COMPLETE[item.status].run(store, connection, [(item_id, item.attempt)], (now,))
-            _follow(store, connection, item, "complete", COMPLETED, "delivered from outside", now=now, actor=actor)
-        return True
+        item = found(connection, item_id)
+        return take(store, connection, item, value, now=now, actor=actor, why="delivered from outside")
 
     return _written(store, work)
+
+
+def take(store: Store, connection: Connection, item: Found, value: str, *, now: int, actor: str, why: str) -> bool:
+    """Do what :func:`deliver` does with an item that was found in the caller's transaction; ``why`` is its event's."""
+    if COMPLETED in {item.status, item.said}:
+        _check_known(item, COMPLETED, value)
+        # What its handler saved before its end is the same result: the item need not wait for that end.
+        return bool(carry_out(store, connection, of_items(store, connection, [item.id]), now=now, actor=actor))
+    judged = judge_items(store, connection, [item.id], now=now)
+    if item.id in judged.lost:
+        _skip(store, connection, item, judged.lost[item.id], now=now, actor=actor)
+        return True
+    store_results(store, connection, {item.id: value}, now=now, source="outside", judged=judged)
+    if item.status == FAILED:
+        carry_out(store, connection, of_items(store, connection, [item.id]), now=now, actor=actor)
+    else:
+        _COMPLETE[item.status].run(store, connection, [(item.id, item.attempt)], (now,))
+        _follow(store, connection, item, "complete", COMPLETED, why, now=now, actor=actor)
+    return True
 
 
 def deliver_failure(store: Store, item_id: int, reason: str, *, now: int, actor: str) -> bool:
@@ -112,25 +117,29 @@ def deliver_failure(store: Store, item_id: int, reason: str, *, now: int, actor:
         IllegalTransition: it was cancelled or skipped.
         Conflict: it has a result, or its job is being submitted or deleted.
     """
-    text = json.dumps(reason, ensure_ascii=False)
 
     def work(connection: Connection) -> bool:
-        item = _found(connection, item_id)
-        if item.status == COMPLETED or item.said is not None:
-            _check_known(item, FAILED, text)
-            return bool(carry_out(store, connection, of_items(store, connection, [item_id]), now=now, actor=actor))
-        connection.execute(_FAILURE, (text, now, item_id))
-        if item.status == QUEUED:
-            carry_out(store, connection, of_items(store, connection, [item_id]), now=now, actor=actor)
-        elif item.status == FAILED:
-            _say_why(store, connection, item, reason, now=now, actor=actor)
-        else:
-            _FAIL[item.status].run(store, connection, [(item_id, item.attempt, reason)], (now,))
-            last_errors(store, connection, {item.job_id: reason})
-            _follow(store, connection, item, "fail", FAILED, reason, now=now, actor=actor)
-        return True
+        return take_failure(store, connection, found(connection, item_id), reason, now=now, actor=actor)
 
     return _written(store, work)
+
+
+def take_failure(store: Store, connection: Connection, item: Found, reason: str, *, now: int, actor: str) -> bool:
+    """Do what :func:`deliver_failure` does with an item that was found in the caller's transaction."""
+    text = json.dumps(reason, ensure_ascii=False)
+    if item.status == COMPLETED or item.said is not None:
+        _check_known(item, FAILED, text)
+        return bool(carry_out(store, connection, of_items(store, connection, [item.id]), now=now, actor=actor))
+    connection.execute(_FAILURE, (text, now, item.id))
+    if item.status == QUEUED:
+        carry_out(store, connection, of_items(store, connection, [item.id]), now=now, actor=actor)
+    elif item.status == FAILED:
+        _say_why(store, connection, item, reason, now=now, actor=actor)
+    else:
+        _FAIL[item.status].run(store, connection, [(item.id, item.attempt, reason)], (now,))
+        last_errors(store, connection, {item.job_id: reason})
+        _follow(store, connection, item, "fail", FAILED, reason, now=now, actor=actor)
+    return True
 
 
 def _written(store: Store, work: Callable[[Connection], bool]) -> bool:
@@ -140,11 +149,18 @@ def _written(store: Store, work: Callable[[Connection], bool]) -> bool:
     return moved
 
 
-def _found(connection: Connection, item_id: int) -> _Item:
+def found(connection: Connection, item_id: int) -> Found:
+    """Read an item that an answer from outside has come for.
+
+    Raises:
+        NotFound: there is no such item.
+        IllegalTransition: it was cancelled or skipped.
+        Conflict: its job is being submitted or deleted.
+    """
     row = connection.execute(_FOUND, (item_id,)).fetchone()
     if row is None:
         raise NotFound(f"there is no item {item_id}")
-    item = _Item(*row)
+    item = Found(*row)
     if item.submitting or item.deleting:
         raise Conflict(f"job {item.job_id} is being {'deleted' if item.deleting else 'submitted'}")
     if item.status in {CANCELLED, SKIPPED}:
@@ -152,7 +168,7 @@ def _found(connection: Connection, item_id: int) -> _Item:
     return item
 
 
-def _check_known(item: _Item, said: str, value: str) -> None:
+def _check_known(item: Found, said: str, value: str) -> None:
     """Refuse a result where another one is stored."""
     if item.said == said and item.value is not None and _equal(item.value, value):
         return
@@ -173,14 +189,14 @@ def _equal(one: str, other: str) -> bool:
         return one == other
 
 
-def _skip(store: Store, connection: Connection, item: _Item, why: str, *, now: int, actor: str) -> None:
+def _skip(store: Store, connection: Connection, item: Found, why: str, *, now: int, actor: str) -> None:
     if item.status == FAILED:
         raise Conflict(f"item {item.id} has failed, and stays so: {why}")
     _SKIP[item.status].run(store, connection, [(item.id, item.attempt, why)], (now,))
     _follow(store, connection, item, "skip", SKIPPED, f"Skip: {why}", now=now, actor=actor)
 
 
-def _say_why(store: Store, connection: Connection, item: _Item, reason: str, *, now: int, actor: str) -> None:
+def _say_why(store: Store, connection: Connection, item: Found, reason: str, *, now: int, actor: str) -> None:
     """Let an item that has failed say what the outside says of it."""
     connection.execute("update job_items set error=?, error_type=null where id=?", (reason, item.id))
     last_errors(store, connection, {item.job_id: reason})
@@ -188,7 +204,7 @@ def _say_why(store: Store, connection: Connection, item: _Item, reason: str, *, 
 
 
 def _follow(
-    store: Store, connection: Connection, item: _Item, edge: str, target: str, why: str, *, now: int, actor: str
+    store: Store, connection: Connection, item: Found, edge: str, target: str, why: str, *, now: int, actor: str
 ) -> None:
     """Write what follows from the move, in its transaction."""
     record(store, connection, [_event(item, edge, target, why, now, actor)])
@@ -198,7 +214,7 @@ def _follow(
     end_jobs(store, connection, [item.job_id], now=now, actor=actor)
 
 
-def _event(item: _Item, name: str, target: str, why: str, now: int, actor: str) -> Event:
+def _event(item: Found, name: str, target: str, why: str, now: int, actor: str) -> Event:
     return Event(
         item.job_id, item.id, name, item.status, target, now, actor,
         attempt=item.attempt, external_id=item.external_id, message=why,

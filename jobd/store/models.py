@@ -69,6 +69,8 @@ class JobItem(Model):
     daemon_id = BigIntegerField(null=True)
     available_at = BigIntegerField()
     deadline_at = BigIntegerField(null=True)
+    poll_at = BigIntegerField(null=True)
+    poll_gap_ms = BigIntegerField(null=True)
     started_at = BigIntegerField(null=True)
     completed_at = BigIntegerField(null=True)
     progress = TextField(null=True)

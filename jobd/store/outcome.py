@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, get_args
 
-from jobd.states import COMPLETED, FAILED, QUEUED
+from jobd.states import COMPLETED, FAILED, QUEUED, WAITING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # What an attempt came to: a status to end in, or back to the queue. RELEASED never began; STOPPED was under way when
 # its daemon left, INTERRUPTED when its job had made no progress for too long; TIMED_OUT took too long itself;
-# RESCHEDULED failed and OVERDUE took too long, and both are tried again at their time. Plain
-# texts, because an enum's hash costs more than the rest of an outcome.
+# RESCHEDULED failed and OVERDUE took too long, and both are tried again at their time; DEFERRED left its item waiting
+# for the outside. Plain texts, because an enum's hash costs more than the rest of an outcome.
 Kind = Literal[
     "completed",
     "failed",
@@ -21,6 +24,7 @@ Kind = Literal[
     "timed_out",
     "rescheduled",
     "overdue",
+    "deferred",
 ]
 RELEASED: Final = "released"
 STOPPED: Final = "stopped"
@@ -28,13 +32,14 @@ INTERRUPTED: Final = "interrupted"
 TIMED_OUT: Final = "timed_out"
 RESCHEDULED: Final = "rescheduled"
 OVERDUE: Final = "overdue"
+DEFERRED: Final = "deferred"
 KINDS: Final = frozenset(get_args(Kind))
 BACK: Final = frozenset({RELEASED, STOPPED, INTERRUPTED, RESCHEDULED, OVERDUE})
 # What somebody else says of an attempt, whose handler runs on.
 GIVEN_UP: Final = frozenset({STOPPED, INTERRUPTED, TIMED_OUT, OVERDUE})
 LOOK_AGAIN: Final = BACK - {RELEASED}  # what was under way, and is now queued for its time
 RUN_ON: Final = GIVEN_UP - {STOPPED}  # beside a daemon that stays
-TARGETS: Final = {**dict.fromkeys(BACK, QUEUED), TIMED_OUT: FAILED}
+TARGETS: Final = {**dict.fromkeys(BACK, QUEUED), TIMED_OUT: FAILED, DEFERRED: WAITING}
 
 
 class Outcome(NamedTuple):
@@ -56,6 +61,7 @@ class Outcome(NamedTuple):
     period: str | None = None  # that the result of a unique task claims
     refresh: bool = False  # it takes its period over from an older result
     available_at: int = 0  # when an item that is tried again is due
+    deferral: Sequence[Any] | None = None  # the fields of a Deferral: under which id it waits, and how
 
 
 def kind_of(outcome: Outcome) -> Kind:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jobd.states import CANCELLED, COMPLETED, FAILED, QUEUED, RUNNING, SKIPPED
 from jobd.store import watchlist
+from jobd.store.defer import Deferral, defer_in, not_written
 from jobd.store.outcome import (
     BACK,
+    DEFERRED,
     INTERRUPTED,
     OVERDUE,
     RELEASED,
@@ -92,6 +94,8 @@ def write(store: Store, connection: Connection, outcomes: Sequence[Outcome], *, 
         by_kind.setdefault(kind_of(outcome), []).append(outcome)
     for kind, batch in by_kind.items():
         _WRITERS[kind](store, connection, batch, now, actor)
+        if kind == DEFERRED:
+            continue
         # What only went back to the queue is no progress.
         target, progress = TARGETS.get(kind, kind), None if kind in BACK else now
         count_moves(store, connection, Counter(o.job_id for o in batch), RUNNING, target, progress=progress)
@@ -206,7 +210,18 @@ def _again(store: Store, connection: Connection, move: Move, batch: Sequence[Out
     last_errors(store, connection, {o.job_id: reason(o) for o in batch})
 
 
+def _deferred(store: Store, connection: Connection, batch: Sequence[Outcome], now: int, actor: str) -> None:
+    """Nearly always there is nothing to write: the handler was left after its deferral had been committed."""
+    missing = not_written(store, connection, [(o.item_id, o.attempt) for o in batch])
+    for o in batch:
+        if o.item_id in missing and o.deferral is not None:
+            deferral = Deferral(*o.deferral)
+            if not defer_in(store, connection, o.item_id, o.attempt, deferral, now=now, actor=actor):
+                raise Uneven
+
+
 _WRITERS: Final = {
+    DEFERRED: _deferred,
     COMPLETED: _completed,
     FAILED: _failed,
     SKIPPED: _skipped,

@@ -47,6 +47,7 @@ class Runner:
                 intent=lambda *_: None,
                 data=lambda *_: None,
                 items=lambda *_: 0,
+                defer=lambda *_: None,
             ),
         )
 

@@ -321,3 +321,34 @@ def test_no_more_items_run_at_once_than_the_task_allows(app, submit, door):
             assert door.words == [str(before) for before in range(number + 1)]
             door.open(str(number))
         job.wait(SECONDS)
+
+
+# -- work that goes on outside ----------------------------------------------------------------------------------------
+
+
+def test_a_deferred_item_waits_under_its_id_and_its_slot_is_free(app, submit, until):
+    job = submit(
+        [["log", "ordered"], ["defer", "snap-7", 3600], ["fail", "ValueError"]], [["return", 1]], concurrency=1
+    )
+    with app.daemon(workers=1):
+        until(lambda: job.refresh().counts.waiting and job.counts.completed)
+        waiting = job.item("0")
+        assert (waiting.status, waiting.external_id, waiting.attempt, waiting.failures) == ("waiting", "snap-7", 1, 0)
+        (deferred,) = events(job, "defer")
+        assert (deferred.from_status, deferred.to_status, deferred.attempt) == ("running", "waiting", 1)
+        assert deferred.external_id == "snap-7"
+        until(lambda: job.output("0"))
+        assert "ordered" in job.output("0").text
+        assert [found.id for found in app.jobs(external="snap-7")] == [job.id]
+        job.deliver("0", {"done": True})
+        assert job.wait(SECONDS).status == "completed"
+    assert [(result.value, result.source) for result in job.results()] == [({"done": True}, "outside"), (1, "handler")]
+    assert events(job, "late") == []
+
+
+def test_a_result_that_was_saved_before_wins_over_the_deferral(ended):
+    job = ended([["save_result", 5], ["defer", "snap-7"]])
+    assert (job.status, [result.value for result in job.results()]) == ("completed", [5])
+    assert events(job, "defer") == []
+    (event,) = events(job, "complete")
+    assert event.message == "its result was stored before it ended as deferred: snap-7"

@@ -236,6 +236,7 @@ def order(tmp_path):
         idempotency_key="act:0:1",
         period=None,
         refresh=False,
+        polled=False,
     )
 
 

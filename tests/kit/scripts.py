@@ -85,6 +85,7 @@ ACTS = {
     "fail_until": _fail_until,
     "retry_until": _retry_until,
     "log": lambda ctx, *arguments: ctx.log.info(*arguments),
+    "defer": lambda ctx, external_id, deadline=None: ctx.defer(external_id, deadline=deadline),
     "data": lambda ctx, text: ctx.save_data(text.encode()),
     "exit": lambda ctx, code: os._exit(code),
 }
