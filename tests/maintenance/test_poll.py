@@ -35,8 +35,8 @@ def vendor(order):
     """What the vendor says of each id, and the ids that it was asked about."""
 
     class Vendor:
-        says: dict = {}
-        asked: list = []
+        def __init__(self):
+            self.says, self.asked = {}, []
 
         def answer(self, external_id):
             self.asked.append(external_id)
@@ -47,7 +47,6 @@ def vendor(order):
             return said
 
     vendor = Vendor()
-    vendor.says, vendor.asked = {}, []
     order.poll(vendor.answer)
     return vendor
 

@@ -6,7 +6,7 @@ import datetime as dt
 
 import pytest
 
-from jobd import Deferred, Fail, Lost, UsageError
+from jobd import Deferred, Fail, Lost
 from jobd.store.invariants import check
 
 COLUMNS = "status, external_id, available_at, deadline_at, poll_at, poll_gap_ms, failures, attempt"
