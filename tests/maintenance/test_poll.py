@@ -205,7 +205,7 @@ def test_not_yet_of_what_was_asked_before_puts_off_nothing_else(app, order, vend
     job = submitted(app, order, "s-1")
     found = app.store.read(lambda c: polling.due(app.store, c, ["order"], 2**60, 9))
     (waiting,) = found
-    said = polling.Said(waiting, polling.Word.NOT_YET, 5)
+    said = polling.Said(waiting, polling.Word.NOT_YET, waiting.poll_at)
     assert app.store.write(lambda c: polling.settle(app.store, c, said, actor="t")) == "waiting"
     assert app.store.write(lambda c: polling.settle(app.store, c, said, actor="t")) is None
     job.cancel()
