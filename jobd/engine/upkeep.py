@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from jobd import clock
 from jobd.engine.passes import PASSES, Situation, due, next_time, polls_due
 from jobd.engine.points import Crash
-from jobd.engine.polls import askers
+from jobd.engine.polls import askers, polled
 from jobd.engine.verifying import later, verifiers
 from jobd.errors import StoreUnusable
 from jobd.maintenance.evidence import Holder
@@ -97,6 +97,7 @@ class Upkeep:
             target=self._run_lane, args=(self._long,), name="jobd-long-maintenance", daemon=True
         )
         self._outside = Scheduler()
+        self._looks_outside = False
         self._outside_thread = threading.Thread(
             target=self._run_lane, args=(self._outside,), name="jobd-polls", daemon=True
         )
@@ -116,9 +117,9 @@ class Upkeep:
                 self._scheduler.as_due(name, ring, functools.partial(self._until, name))
         self._every(settings.checkpoint_every, "checkpoint", self._wal.beat)
         self._scheduler.on_demand("look", lambda: None)
-        self._outside.every(LOOK, "look", self._carefully("poll", self._look_outside))
         for lane in (self._scheduler, self._long, self._outside):
             lane.on_demand("answer", self._carefully("answer", functools.partial(self._answer, lane)))
+        self._look_outside_where_there_is_one()
         self._scheduler.on_demand("finish", self._carefully("finish", self._finish))
         self._long.on_demand("removals", self._carefully("removals", self._finish_removals))
         self._ask_to_finish()
@@ -198,6 +199,8 @@ class Upkeep:
         if lost := self._files.lost():
             raise lost
         self._make_up()
+        # It may have been registered since.
+        self._look_outside_where_there_is_one()
         # Before the store is written: whether that can be is another question.
         self._feel()
         state: dict[str, Any] = {**self._account.json(), "workers": self._dispatcher.workers}
@@ -324,6 +327,13 @@ class Upkeep:
 
     def _ring_pass(self, name: str) -> None:
         self.run_pass(name)
+
+    def _look_outside_where_there_is_one(self) -> None:
+        """Look for polls that are due once a task has one: a daemon that has none sleeps on."""
+        if not self._looks_outside and polled(self._tasks):
+            self._looks_outside = True
+            self._outside.every(LOOK, "look", self._carefully("poll", self._look_outside))
+            self._outside.ask("answer")
 
     def _look_outside(self) -> None:
         if polls_due(self._store, self._tasks, clock.now()):
