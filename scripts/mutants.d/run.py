@@ -75,7 +75,11 @@ def judge(sound: Path, broken: Path, mutant: Mutant) -> bool:
     """Say whether a test noticed the mutant, and print which."""
     began = time.monotonic()
     try:
-        changed = {edit.file: mutated((sound / edit.file).read_text(encoding="utf-8"), edit) for edit in mutant.edits}
+        changed: dict[str, str] = {}
+        for edit in mutant.edits:
+            # Several of one file are made one behind the other.
+            text = changed.get(edit.file) or (sound / edit.file).read_text(encoding="utf-8")
+            changed[edit.file] = mutated(text, edit)
     except Stale as reason:
         print(f"STALE    {mutant.name}: {reason}", flush=True)
         return False
