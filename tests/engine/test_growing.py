@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from jobd import Cancelled, InvalidItem, Lost
@@ -67,7 +69,7 @@ def test_a_known_key_is_left_as_it_is_and_another_payload_is_told_in_its_history
 
 
 def test_nothing_is_added_for_an_attempt_that_is_not_the_items_any_more(app, gate, jobd_clock):
-    said = []
+    said, spoken = [], threading.Event()
 
     @app.task(timeout=60)
     def work(value, ctx):
@@ -76,6 +78,7 @@ def test_nothing_is_added_for_an_attempt_that_is_not_the_items_any_more(app, gat
             ctx.add_items(["late"])
         except Lost as error:
             said.append(str(error))
+        spoken.set()
 
     with app.daemon(workers=1):
         job = work.submit(["a"])
@@ -83,6 +86,8 @@ def test_nothing_is_added_for_an_attempt_that_is_not_the_items_any_more(app, gat
         jobd_clock.move(seconds=61)
         assert job.wait(SECONDS).status == "failed"
         gate.opened.set()
+        # Nobody waits for a thread that was given up.
+        assert spoken.wait(SECONDS)
     assert said == ["attempt 1 is no longer that of item 1"]
     assert job.refresh().counts.total == 1
 
