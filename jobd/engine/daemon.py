@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import threading
 import weakref
@@ -15,25 +14,21 @@ from jobd import clock, process
 from jobd.engine import rescue
 from jobd.engine.account import Account
 from jobd.engine.dispatcher import Dispatcher
+from jobd.engine.executors import Executors
 from jobd.engine.files import Files
 from jobd.engine.lock import Lock, Owner
 from jobd.engine.pace import AHEAD
 from jobd.engine.points import Crash
-from jobd.engine.runner import run
 from jobd.engine.sparingly import Sparingly
-from jobd.engine.threads import Threads
 from jobd.engine.upkeep import Upkeep
 from jobd.engine.wake import Wake
 from jobd.engine.wal import Wal
 from jobd.errors import JobdError, StoreUnusable
 from jobd.filesystem import NETWORK, file_system
 from jobd.loading import refuse_apart
-from jobd.policy import ASYNCIO, PROCESS
-from jobd.states import FAILED
 from jobd.store import daemons, deadlines
 from jobd.store.base import Transient
 from jobd.store.fall import follow
-from jobd.store.outcome import STOPPED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -41,7 +36,6 @@ if TYPE_CHECKING:
 
     from jobd.config import Settings
     from jobd.engine.executor import Deliver, Executor
-    from jobd.engine.runner import Attempt
     from jobd.store.outcome import Outcome
     from jobd.store.sqlite import SqliteStore
     from jobd.tasks import Task
@@ -83,7 +77,9 @@ class Daemon:
         self._settings = settings
         self._workers = workers
         self._allow_network = allow_network
-        self._executors = executors
+        self._executors = Executors(
+            store, tasks, workers=workers, named=executors, crashed=self._crashed, freed=self._ring
+        )
         self._lock = Lock(store.path)
         self._left = threading.Event()
         self._stopping = False
@@ -172,7 +168,7 @@ class Daemon:
 
     def _begin(self) -> None:
         self._recover()
-        self._bell, self._store.wake = self._store.wake, self._wake.ring
+        self._bell, self._store.wake = self._store.wake, self._ring
         self._thread = threading.Thread(target=self._dispatch, name="jobd-dispatcher", daemon=True)
         log.info("daemon %d runs %s with %d workers", self.id, self._store.path, self._workers)
         self._upkeep.begin()
@@ -188,7 +184,6 @@ class Daemon:
             account=self._account,
             dispatcher=self._dispatcher,
             files=self._files,
-            wake=self._wake,
             wal=self._wal,
             trouble=self._trouble,
             pulse=self._pulse,
@@ -202,61 +197,7 @@ class Daemon:
             self._trouble.warning("recover has to wait: %s", error)
 
     def _executor(self, isolation: str, deliver: Deliver) -> Executor:
-        if isolation == PROCESS:
-            from jobd.engine.processes import Processes  # noqa: PLC0415 - who has no such task does not pay for it
-
-            return Processes(
-                self._workers,
-                store=self._store,
-                tasks=self._tasks,
-                deliver=deliver,
-                freed=self._wake.ring,
-                within=self._until_crash,
-            )
-        if isolation == ASYNCIO:
-            from jobd.engine.aio import Aio  # noqa: PLC0415 - as above
-
-            return Aio(self._tasks, run=self._await, deliver=deliver, at_end=self._store.close)
-        if isolation in self._executors:
-            from jobd.engine.futures import Futures  # noqa: PLC0415 - as above
-
-            return Futures(
-                self._executors[isolation],
-                name=isolation,
-                workers=self._workers,
-                store=self._store,
-                tasks=self._tasks,
-                deliver=deliver,
-            )
-        here = functools.partial(self._until_crash, functools.partial(run, self._store))
-        return Threads(self._workers, run=here, deliver=deliver, at_end=self._store.close)
-
-    def _until_crash(self, run: Callable[[Attempt], Outcome], attempt: Attempt) -> Outcome:
-        try:
-            return run(attempt)
-        except Crash as crash:
-            # The whole daemon ends with it, before anybody looks at what its thread leaves.
-            self._dispatcher.fail(crash)
-            return attempt.outcome(STOPPED, 0, 0)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the place stays
-            return self._defect(attempt, error)
-
-    def _defect(self, attempt: Attempt, error: Exception) -> Outcome:
-        """Fail the item over a defect of jobd's own: a place that ended with it would leave it running for ever."""
-        log.error("item %d could not be run", attempt.claimed.item_id, exc_info=error)
-        why = f"jobd could not run it: {type(error).__name__}: {error}"
-        return attempt.outcome(FAILED, attempt.began_at, max(attempt.began_at, clock.now()), error=why)
-
-    async def _await(self, attempt: Attempt) -> Outcome:
-        from jobd.engine.awaiting import run_async  # noqa: PLC0415 - as for its executor
-
-        try:
-            return await run_async(self._store, attempt)
-        except Crash as crash:
-            self._dispatcher.fail(crash)
-            return attempt.outcome(STOPPED, 0, 0)
-        except Exception as error:  # noqa: BLE001 - as a thread's
-            return self._defect(attempt, error)
+        return self._executors.make(isolation, deliver)
 
     def stop(self, *, drain: bool = True) -> None:
         """Ask it to leave: claim no more, let what runs end for the drain's time, give the rest back. Returns at once.
@@ -271,7 +212,7 @@ class Daemon:
     def look_at_the_clock(self) -> None:
         """Do at once what is due by now."""
         self._upkeep.look_at_the_clock()
-        self._wake.ring()
+        self._ring()
 
     @property
     def stopping(self) -> bool:
@@ -333,6 +274,12 @@ class Daemon:
             self._wal.beat()
         except JobdError as error:
             log.warning("its row could not be closed: %s", error)
+
+    def _ring(self) -> None:
+        self._wake.ring()
+
+    def _crashed(self, crash: Crash) -> None:
+        self._dispatcher.fail(crash)
 
     def _pulse(self, word: str) -> None:
         self.pulse(word)

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jobd import clock
 from jobd.engine.arrivals import STALE, Arrivals
+from jobd.engine.batch import HOLD, Batch
 from jobd.engine.bounds import Bounds
 from jobd.engine.claims import Claims
+from jobd.engine.outlive import kept
 from jobd.engine.pace import AHEAD
 from jobd.engine.points import Crash, reach
 from jobd.engine.pools import Pools
@@ -20,7 +22,7 @@ from jobd.engine.runner import Attempt
 from jobd.engine.sparingly import Sparingly
 from jobd.errors import UsageError
 from jobd.store.base import CLIENT_PATIENCE, Transient
-from jobd.store.outcome import LOOK_AGAIN, RELEASED, RUN_ON, STOPPED, Outcome
+from jobd.store.outcome import LOOK_AGAIN, RUN_ON, Outcome
 from jobd.store.settle import Settled, settle
 
 if TYPE_CHECKING:
@@ -39,11 +41,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("jobd.dispatcher")
 
-HOLD: Final = 0.010  # seconds that one transaction may last
 GAP: Final = 0.001  # outside the lock after that much work: other processes get their turn
 GLANCE: Final = 1.0  # between looks at the database's version, for writers that do not ring
 HUNG: Final = 60.0  # seconds after which a turn that has not ended never will
-SMALLEST, LARGEST = 64, 2_000
 
 
 class Turn(NamedTuple):
@@ -97,7 +97,7 @@ class Dispatcher:
         self._attend = True
         self._fatal: JobdError | Crash | None = None
         self._trouble = trouble or Sparingly(log)
-        self._batch = SMALLEST
+        self._batch = Batch()
         self._held = 0.0
         self._seen = -1
         self._glanced = 0.0
@@ -214,27 +214,23 @@ class Dispatcher:
             raise
         return turn
 
-    def _outlive(self, pending: list[tuple[Attempt, Outcome]]) -> None:
-        """The store is gone: keep every outcome beside it, at once what is here, and then what still ends in time."""
-        now = clock.now()
-        waiting = [(attempt, attempt.outcome(RELEASED, now, now)) for attempt in self._pools.take_back()]
-        # What never began is kept as stopped: a release gives its attempt's number back, so that the same line read
-        # again would meet the next attempt of that number.
-        kept = [o._replace(kind=STOPPED) if o.kind == RELEASED else o for _, o in (*pending, *waiting)]
-        settled = {outcome.item_id for outcome in kept}
-        running = {item_id for item_id, attempt in self.registry.items() if attempt.started} - settled
+    def _outlive(self, pending: Sequence[tuple[Attempt, Outcome]]) -> None:
+        """The store is gone: keep every outcome beside it, also of what still ends in time."""
         until = clock.awake() + self._drain
-        while True:
-            self._wake.prepare()
-            kept += self._arrivals.take_all()
-            running -= {outcome.item_id for outcome in kept}
-            self._rescue(kept)
-            kept = []
-            left = (until if self._stop_at is None else min(until, self._stop_at)) - clock.awake()
-            if not running or left <= 0:
-                return
+
+        def sleep() -> bool:
             self._turned_at = clock.awake()
-            self._wake.sleep(min(GLANCE, left))
+            left = (until if self._stop_at is None else min(until, self._stop_at)) - self._turned_at
+            if left > 0:
+                self._wake.sleep(min(GLANCE, left))
+            # Before anything is looked at: what arrives meanwhile wakes the next sleep.
+            self._wake.prepare()
+            return left > 0
+
+        self._wake.prepare()
+        attempts = tuple(self.registry.values())
+        for outcomes in kept(pending, pools=self._pools, arrivals=self._arrivals, attempts=attempts, sleep=sleep):
+            self._rescue(outcomes)
 
     def _finished(self, pending: Sequence[tuple[Attempt, Outcome]]) -> bool:
         if self._fatal is not None:
@@ -289,7 +285,7 @@ class Dispatcher:
         return patience
 
     def _collect(self, pending: list[tuple[Attempt, Outcome]]) -> None:
-        self._arrivals.collect(pending, self._pools, self._batch, accepting=self.accepting)
+        self._arrivals.collect(pending, self._pools, self._batch.size, accepting=self.accepting)
 
     def withdraw(self, job_ids: Collection[int]) -> None:
         """Tell the handlers of these jobs that they are being cancelled."""
@@ -338,7 +334,7 @@ class Dispatcher:
             claimed: list[Claimed] = []
             skipped = 0
             if self.accepting:
-                claimed, skipped = self._pools.claim(connection, outcomes, self._batch, now)
+                claimed, skipped = self._pools.claim(connection, outcomes, self._batch.size, now)
             if claimed:
                 reach("claim.before_commit")
             return Turn(settled, claimed, skipped)
@@ -346,11 +342,7 @@ class Dispatcher:
         turn = self._store.write(work, patience=patience)
         held = clock.awake() - began
         self._held += held
-        # The batch shrinks with its excess and grows while there is room.
-        if held > HOLD:
-            self._batch = max(SMALLEST, int(self._batch * 0.8 * HOLD / held))
-        elif held < HOLD / 2:
-            self._batch = min(LARGEST, self._batch * 2)
+        self._batch.held(held)
         return turn
 
     def _commit(self, turn: Turn, pending: Sequence[tuple[Attempt, Outcome]]) -> None:

@@ -14,15 +14,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from jobd import clock, process
 from jobd.engine.daemon import Daemon
-from jobd.engine.passes import due, next_time, polls_due
+from jobd.engine.passes import PASSES, due, is_due, next_time
 from jobd.engine.points import Crash
-from jobd.engine.polls import polled
 from jobd.engine.runner import run
 from jobd.errors import JobdError, UsageError
 from jobd.maintenance.finish import finish
 from jobd.policy import ASYNCIO
 from jobd.states import ITEM_ENDS, SKIPPED
-from jobd.store import links, polling
+from jobd.store import links
 from jobd.store.base import Transient
 from jobd.store.outcome import STOPPED, status_of
 from jobd.store.ready import next_due
@@ -175,7 +174,7 @@ class Inline(Daemon):
             self._pass("fire")
         counts: collections.Counter[str] = collections.Counter()
         # One pass asks about so many; what is not there yet is due later.
-        while polls_due(self._store, self._tasks, clock.now()):
+        while is_due(self._store, "poll", self._tasks, now=clock.now()):
             counts.update(_answered(self._pass("poll")))
         try:
             while (turn := self._dispatcher.step()).settled or turn.claimed or turn.skipped:
@@ -198,9 +197,8 @@ class Inline(Daemon):
     def _next_at(self) -> int | None:
         now = clock.now()
         item = self._store.read(lambda connection: next_due(self._store, connection, self._tasks, now))
-        firing = next_time(self._store, "fire", self._tasks, now=now)
-        times = (item, firing, polling.next_poll(self._store, polled(self._tasks)))
-        return min((at for at in times if at is not None), default=None)
+        passes = (next_time(self._store, name, self._tasks, now=now) for name in PASSES)
+        return min((at for at in (item, *passes) if at is not None), default=None)
 
     def _refuse_loop(self) -> None:
         if any(task.policy.isolation == ASYNCIO for task in self._tasks.values()):

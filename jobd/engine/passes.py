@@ -68,7 +68,7 @@ Next: TypeAlias = Callable[[SqliteStore, "Mapping[str, Task[..., object]]", int]
 class Pass(NamedTuple):
     """A pass: its function, and the setting that says every how many seconds a daemon runs it.
 
-    One without such a setting runs when it is due, which ``next`` says. A ``long`` one may take minutes and judges
+    What ``next`` says when it is due runs then, too. A ``long`` one may take minutes and judges
     nothing that runs: it goes beside the others, in a thread of its own; so does one that ``asks`` the outside, which
     never has to answer.
     """
@@ -187,21 +187,19 @@ def _poll(store: SqliteStore, at: Situation) -> Report:
     )
 
 
+def _next_poll(store: SqliteStore, tasks: Mapping[str, Task[..., object]], now: int) -> int | None:  # noqa: ARG001 - as all
+    return polling.next_poll(store, polled(tasks))
+
+
 PASSES: Final[Mapping[str, Pass]] = {
     "recover": Pass(_recover, "recover_every"),
     "reconcile": Pass(_reconcile, "reconcile_every"),
     # Before the deadlines: what has answered by the time that they are looked at was not too late.
-    "poll": Pass(_poll, "poll_every", asks=True),
+    "poll": Pass(_poll, "poll_every", next=_next_poll, asks=True),
     "time_out": Pass(_time_out, "time_out_every"),
     "prune": Pass(_prune, "prune_every", long=True),
     "fire": Pass(_fire, None, next=_next_firing),
 }
-
-
-def polls_due(store: SqliteStore, tasks: Mapping[str, Task[..., object]], now: int) -> bool:
-    """Say whether the outside is to be asked about any item by now."""
-    at = polling.next_poll(store, polled(tasks))
-    return at is not None and at <= now
 
 
 def due(store: SqliteStore, settings: Settings, tasks: Mapping[str, Task[..., object]], *, now: int) -> list[str]:
@@ -209,18 +207,23 @@ def due(store: SqliteStore, settings: Settings, tasks: Mapping[str, Task[..., ob
     began = daemons.last_runs(store)
     asked = {request.name for request in daemons.requests(store)}
 
-    def is_due(name: str, found: Pass) -> bool:
-        if found.every is not None:
-            # A last run that is yet to come is that of a clock which was put back.
-            passed = name not in began or not 0 <= now - began[name] < getattr(settings, found.every) * 1000
-            return passed or (name == "poll" and polls_due(store, tasks, now))
-        following = next_time(store, name, tasks, now=now)
-        return name in asked or (following is not None and following <= now)
+    def has_come(name: str, found: Pass) -> bool:
+        # A last run that is yet to come is that of a clock which was put back.
+        passed = found.every is not None and (
+            name not in began or not 0 <= now - began[name] < getattr(settings, found.every) * 1000
+        )
+        return passed or name in asked or is_due(store, name, tasks, now=now)
 
-    return [name for name, found in PASSES.items() if is_due(name, found)]
+    return [name for name, found in PASSES.items() if has_come(name, found)]
 
 
 def next_time(store: SqliteStore, name: str, tasks: Mapping[str, Task[..., object]], *, now: int) -> int | None:
-    """Return when (Unix ms) a pass without a beat is due; None: not until something changes."""
+    """Return when (Unix ms) a pass is due beside its beat; None: not until something changes."""
     following = PASSES[name].next
     return None if following is None else following(store, tasks, now)
+
+
+def is_due(store: SqliteStore, name: str, tasks: Mapping[str, Task[..., object]], *, now: int) -> bool:
+    """Say whether a pass is due now, beside its beat."""
+    following = next_time(store, name, tasks, now=now)
+    return following is not None and following <= now

@@ -15,7 +15,7 @@ from jobd import clock, codec
 from jobd.engine.answer import answer_to
 from jobd.engine.points import Crash
 from jobd.errors import Fail, Retry
-from jobd.hooks import HookContext, idempotency_key
+from jobd.hooks import context_of
 from jobd.maintenance.poll import MOST, Asker
 from jobd.store.polling import Said, Waiting, Word
 
@@ -58,16 +58,7 @@ def _ask_one(task: Task[..., Any], hook: Hook, item: Waiting) -> Said:
 def _call(hook: Hook, item: Waiting) -> Any:
     if not hook.wants_context:
         return hook.function(item.external_id)
-    context = HookContext(
-        job_id=item.job_id,
-        item_id=item.id,
-        key=item.key,
-        attempt=item.attempt,
-        params=codec.loads(item.params),
-        idempotency_key=idempotency_key(item.task, item.job_created_at, item.id),
-        intent=item.intent,
-    )
-    return hook.function(item.external_id, ctx=context)
+    return hook.function(item.external_id, ctx=context_of(item))
 
 
 def _ask_many(task: Task[..., Any], hook: Hook, items: Sequence[Waiting]) -> list[Said]:
@@ -115,7 +106,7 @@ def _said(task: Task[..., Any], item: Waiting, answer: object) -> Said:
 
 
 def _log(task: Task[..., Any], item: Waiting, error: BaseException) -> None:
-    log.error("poll of %s could not say how item %d is", task.name, item.id, exc_info=error)
+    log.error("poll of %s could not say how item %d is", task.name, item.item_id, exc_info=error)
 
 
 def _after(error: Retry) -> int | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jobd import codec
 from jobd.context import storable
-from jobd.hooks import HookContext, idempotency_key
+from jobd.hooks import context_of
 from jobd.maintenance.evidence import Unanswered
 
 if TYPE_CHECKING:
@@ -73,13 +73,4 @@ def _call(task: Task[..., Any], subject: Subject) -> Any:
     payload = codec.loads(subject.payload)
     if not hook.wants_context:
         return hook.function(payload)
-    context = HookContext(
-        job_id=subject.job_id,
-        item_id=subject.item_id,
-        key=subject.key,
-        attempt=subject.attempt,
-        params=codec.loads(subject.params),
-        idempotency_key=idempotency_key(subject.task, subject.job_created_at, subject.item_id),
-        intent=subject.intent,
-    )
-    return hook.function(payload, ctx=context)
+    return hook.function(payload, ctx=context_of(subject))

@@ -86,7 +86,7 @@ def _settle(store: Store, said: Sequence[Said], tally: Tally, *, actor: str) -> 
                 tally.counts[NOT_YET] += 1
             elif status is not None:
                 why = f"its poll has answered about {item.external_id}"
-                tally.add(Change(item.job_id, item.id, item.key, WAITING, status, why, item.poll_at, item.attempt))
+                tally.add(Change(item.job_id, item.item_id, item.key, WAITING, status, why, item.poll_at, item.attempt))
                 ended = True
         start += len(batch)
         breathe()

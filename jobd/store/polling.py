@@ -26,7 +26,7 @@ _NEVER: Final = 2**62
 class Waiting(NamedTuple):
     """An item that is due to be asked about. ``poll_at`` is Unix ms; ``params`` is JSON text."""
 
-    id: int
+    item_id: int
     job_id: int
     task: str
     key: str
@@ -113,7 +113,7 @@ def settle(store: Store, connection: Connection, said: Said, *, actor: str) -> s
     asked = said.item
     if said.word is Word.NOT_YET:
         poll_at, gap = said.again()
-        changed = connection.execute(_PUT_OFF, (poll_at, gap, asked.id, asked.attempt, asked.poll_at)).rowcount
+        changed = connection.execute(_PUT_OFF, (poll_at, gap, asked.item_id, asked.attempt, asked.poll_at)).rowcount
         return WAITING if changed else None
     item = _still(connection, asked)
     if item is None:
@@ -137,7 +137,7 @@ def settle(store: Store, connection: Connection, said: Said, *, actor: str) -> s
 
 def _still(connection: Connection, asked: Waiting) -> Found | None:
     try:
-        item = found(connection, asked.id)
+        item = found(connection, asked.item_id)
     except (NotFound, Conflict):
         return None
     if (item.attempt, item.external_id) != (asked.attempt, asked.external_id):

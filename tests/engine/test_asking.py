@@ -79,7 +79,7 @@ def test_a_request_is_run_once_however_often_it_is_seen(app, monkeypatch):
 
     marks = threading.Semaphore(0)
     with app.daemon() as daemon:
-        scheduler = daemon._upkeep._scheduler
+        scheduler = daemon._upkeep._short
         scheduler.on_demand("mark", marks.release)
         monkeypatch.setitem(PASSES, "recover", real._replace(run=counted))
         asking.ask(app.store, "recover")

@@ -29,11 +29,6 @@ def sound(app):
     assert check(app.store) == []
 
 
-@pytest.fixture(autouse=True)
-def looks_often(monkeypatch):
-    monkeypatch.setattr(upkeep, "LOOK", 0.01)
-
-
 @pytest.fixture
 def order(app):
     @app.task

@@ -357,13 +357,13 @@ def test_a_transaction_that_took_too_long_makes_the_next_smaller_and_a_short_one
         daemon.stop()
         assert daemon.join(SECONDS)
     seconds = []
-    dispatcher._batch = 64
+    dispatcher._batch.size = 64
     monkeypatch.setattr(dispatching.clock, "awake", seconds.pop)
 
     def turn(lasted):
         seconds[:] = [lasted, 0.0]
         dispatcher._turn([])
-        return dispatcher._batch
+        return dispatcher._batch.size
 
     assert [turn(0.001) for _ in range(6)] == [128, 256, 512, 1_024, 2_000, 2_000]
     assert turn(0.007) == 2_000

@@ -106,6 +106,7 @@ def test_it_lives_while_it_drains(manager, program, app):
     manager.hears("WATCHDOG=1")
     started.tell()
     started.hears("left")
+    assert app.job("@last").status == "completed"
 
 
 def test_who_is_refused_is_never_ready(manager, program, app):

@@ -113,28 +113,24 @@ def test_ten_such_in_a_row_leave_the_daemon_as_it_was(app, times_out, until, tmp
         gc.collect()
         return me.num_fds(), threading.active_count(), len(offspring())
 
-    with app.daemon(workers=5):
+    with app.daemon(workers=1):
         task = app.task(handlers.tree, isolation="process", timeout=TIMEOUT)
 
-        def five(name):
-            paths = [tmp_path / f"{name} {number}" for number in range(5)]
-            job = task.submit(map(str, paths))
-            until(lambda: all(path.exists() for path in paths))
+        def one(name):
+            path = tmp_path / name
+            job = task.submit([str(path)])
+            until(path.exists)
             times_out()
-            until(
-                lambda: (
-                    job.refresh().status == "failed"
-                    and not any(map(alive, [pid for path in paths for pid in pids(path)]))
-                )
-            )
+            until(lambda: job.refresh().status == "failed" and not any(map(alive, pids(path))))
 
-        five("first")
-        until(lambda: len(offspring()) == 10)  # guards and their workers
+        one("before them")
+        until(lambda: len(offspring()) == 2)  # a guard and its worker
         before, memory = size(), me.memory_info().rss
-        five("second")
-        five("third")
+        for number in range(10):
+            one(f"number {number}")
         until(lambda: size() == before)
         assert me.memory_info().rss - memory < 5_000_000
+    assert [job.last_error for job in app.jobs(limit=20)] == ["TimeOut: timed out after 5 m"] * 11
 
 
 def test_a_handler_that_no_python_signal_reaches_is_killed(app, times_out, until, within, tmp_path):
@@ -147,6 +143,7 @@ def test_a_handler_that_no_python_signal_reaches_is_killed(app, times_out, until
         times_out()
         until(lambda: job.refresh().status == "failed")
         within(lambda: not alive(*pids(path)), MERCY)
+    assert job.items()[0].error_type == "TimeOut"
 
 
 def test_a_handler_that_lets_itself_be_interrupted_cleans_up(app, times_out, until, tmp_path):
@@ -157,6 +154,7 @@ def test_a_handler_that_lets_itself_be_interrupted_cleans_up(app, times_out, unt
         times_out()
         until(tmp_path.joinpath("pid.cleaned").exists)
         until(lambda: job.refresh().status == "failed" and not alive(*pids(path)))
+    assert job.items()[0].error_type == "TimeOut"
 
 
 # -- cancels ----------------------------------------------------------------------------------------------------------

@@ -61,6 +61,7 @@ def test_pages_go_back_to_the_file_system_once_the_rows_are_gone(make_app, rows,
     before = rows.one("pragma page_count")
     with app.daemon():
         until(lambda: rows.one("pragma page_count") < before / 4)
+    assert rows.all("select id from jobs") == []
 
 
 # -- asked for --------------------------------------------------------------------------------------------------------

@@ -617,6 +617,7 @@ def test_what_is_declared_or_unpaused_beside_a_running_daemon_fires_too(program,
         app.schedules.unpause("work")
         jobd_clock.move(hours=1)
         until(lambda: len(app.jobs(status="completed")) == 1)
+    assert len(app.jobs()) == 1
 
 
 def test_a_program_without_schedules_pays_nothing_for_them(app, jobd_clock, monkeypatch):
