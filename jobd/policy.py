@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import random
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
 
@@ -13,7 +14,7 @@ from jobd.errors import UsageError
 from jobd.store.unique import Unique
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
     from concurrent import futures
 
     from jobd.measures import Rate
@@ -149,12 +150,17 @@ class Policy:
         return random.uniform(0, min(LONGEST_BACKOFF, self.backoff * 2.0 ** min(failures, 64)))  # noqa: S311 - no secret
 
 
-def checked_executors(executors: Mapping[str, Any]) -> dict[str, futures.Executor]:
+def checked_executors(executors: Any) -> dict[str, futures.Executor]:
     """Return the executors of an app, by name.
 
     Raises:
-        UsageError: one has a name that jobd has for its own, or cannot be handed anything.
+        UsageError: they have no names; one has a name that jobd has for its own, or cannot be handed anything.
     """
+    if not isinstance(executors, Mapping):
+        raise UsageError(
+            f"executors: {type(executors).__name__} does not name them",
+            hint='executors={"pool": ProcessPoolExecutor()}',
+        )
     for name, executor in executors.items():
         if not isinstance(name, str) or not name or name in _OWN:
             raise UsageError(

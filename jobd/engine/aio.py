@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import os
 import threading
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("jobd.asyncio")
 
+ROUNDS: Final = 100  # of cancelling what still runs
 LEAVE: Final = 0.5  # seconds that cancelled handlers have to leave while the daemon waits for them
 
 
@@ -193,10 +195,13 @@ class Aio:
         self._leaving = self._loop.create_task(self._leave())
 
     async def _leave(self) -> None:
-        # Also what handlers have begun and not awaited, and what they begin while they leave.
+        # Also what handlers have begun and not awaited, and what they begin while they leave; but one that begins
+        # another whenever it is cancelled would be cancelled for ever.
+        rounds = itertools.count()
         while others := asyncio.all_tasks() - {asyncio.current_task()}:
-            for task in others:
-                task.cancel()
+            if next(rounds) < ROUNDS:
+                for task in others:
+                    task.cancel()
             await asyncio.wait(others)
         self._ended = True
         self._loop.stop()

@@ -166,7 +166,8 @@ class Futures:
             return
         try:
             future = self._executor.submit(remote.run, order)
-        except Exception as error:  # noqa: BLE001 - broken, shut down, no connection: whatever it says, it takes nothing
+            when_ended = future.add_done_callback
+        except Exception as error:  # noqa: BLE001 - broken, shut down, no connection, no future: it takes nothing
             self._broken = str(error) or type(error).__name__
             attempt.started = False
             # From there it is given back.
@@ -174,7 +175,7 @@ class Futures:
             return
         with self._looking:
             self._running[attempt] = future
-        future.add_done_callback(functools.partial(self._ended, attempt))
+        when_ended(functools.partial(self._ended, attempt))
 
     def _order(self, attempt: Attempt) -> remote.Order:
         claimed, task = attempt.claimed, attempt.task

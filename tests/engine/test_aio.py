@@ -9,6 +9,7 @@ import threading
 import pytest
 
 from jobd import StoreBusy, UsageError
+from jobd.engine import aio
 from jobd.engine.points import Crash
 from jobd.store import sqlite as driver
 from jobd.store.invariants import check
@@ -369,6 +370,43 @@ def test_a_handler_that_is_not_waited_for_leaves_in_order_and_so_does_its_loop(a
     threads[0].join(SECONDS)
     assert not threads[0].is_alive()
     assert left == ["handler", "generator"]
+    assert job.refresh().counts.queued == 1
+
+
+def test_who_begins_another_whenever_it_is_cancelled_is_let_be(app, until, monkeypatch):
+    """Cancelled for ever, it would keep a processor busy after the daemon has left."""
+    monkeypatch.setattr(aio, "ROUNDS", 5)
+    begun, threads, over = [], [], threading.Event()
+
+    async def again():
+        begun.append(asyncio.current_task())
+        try:
+            await asyncio.Event().wait()
+        finally:
+            if not over.is_set():
+                begun.append(asyncio.create_task(again()))
+
+    @app.task
+    async def spawns(_):
+        threads.append((threading.current_thread(), asyncio.get_running_loop()))
+        await again()
+
+    with app.daemon(workers=1) as daemon:
+        job = spawns.submit()
+        until(lambda: threads)
+        daemon.stop(drain=False)
+    ((thread, loop),) = threads
+    until(lambda: len(set(begun)) == 6)
+    rounds = []
+    # Were it cancelled again and again, there would be more of them each time that the loop is asked.
+    for _ in range(20):
+        loop.call_soon_threadsafe(lambda: rounds.append(len(set(begun))))
+    until(lambda: len(rounds) == 20)
+    assert set(rounds) == {6}
+    over.set()
+    loop.call_soon_threadsafe(begun[-1].cancel)
+    thread.join(SECONDS)
+    assert not thread.is_alive()
     assert job.refresh().counts.queued == 1
 
 

@@ -80,6 +80,12 @@ def test_what_cannot_be_handed_anything_is_no_executor(make_app, what):
         make_app(executors={"pool": what})
 
 
+@pytest.mark.parametrize("what", [["pool"], "pool", 3])
+def test_executors_without_names_are_refused(make_app, what):
+    with pytest.raises(UsageError, match="does not name them"):
+        make_app(executors=what)
+
+
 def test_a_handler_that_cannot_be_found_by_its_name_is_refused_when_the_daemon_starts(app):
     @app.task(isolation="pool")
     def local(_):
@@ -136,6 +142,20 @@ def test_once_it_is_shut_down_its_items_stay_queued_and_the_daemon_says_so(app, 
         until(lambda: job.refresh().counts.queued == 1 and not daemon._dispatcher.registry)
         assert daemon._dispatcher._pools.size == app.settings.workers
     assert job.item("0").status == "queued"
+
+
+def test_one_that_gives_no_future_takes_nothing_and_the_daemon_says_so(make_app, until):
+    class Silent:
+        def submit(self, *_):
+            return None
+
+    app = make_app(executors={"pool": Silent()})
+    app.task(name="act", isolation="pool")(scripts.plain)
+    with app.daemon() as daemon:
+        job = app.submit("act", ["a"])
+        until(lambda: daemon.degraded)
+        until(lambda: not daemon._dispatcher.registry)
+    assert job.item("a").status == "queued"
 
 
 def test_a_pool_whose_process_is_gone_fails_what_ran_there_and_takes_no_more(make_app, door, until):
