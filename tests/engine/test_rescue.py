@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 from pathlib import Path
@@ -116,6 +117,19 @@ def test_a_line_that_cannot_be_read_costs_that_line(store, rows, running, path, 
     assert rescue.settle_kept(store, now=NOW, actor="test") == 2
     assert "cannot be read" in caplog.text
     assert len(renamed(kept)) == 1
+
+
+def test_what_is_kept_is_on_the_disk_before_anything_else_goes_on(running, path, kept, monkeypatch):
+    _, outcome = running
+    flushed, fsync = [], os.fsync
+
+    def noted(descriptor):
+        flushed.append(os.fstat(descriptor).st_size)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    rescue.keep(str(path), DAEMON, [outcome(1, "completed", value="1")])
+    assert flushed == [kept.stat().st_size]
 
 
 def test_nothing_kept_makes_no_file(store, path, kept):

@@ -16,6 +16,7 @@ import pytest
 from kit import forked
 
 from jobd.errors import NotFound, StoreUnusable
+from jobd.store import file
 from jobd.store.base import Permanent, Transient
 from jobd.store.schema import APPLICATION_ID, SCHEMA_VERSION, schema
 from jobd.store.sqlite import SqliteStore
@@ -91,6 +92,14 @@ def test_an_empty_file_becomes_a_jobd_file(tmp_path):
     add(store, "a")
     assert names(store) == ["a"]
     store.close()
+
+
+def test_a_file_system_that_quietly_refuses_wal_is_refused(tmp_path, monkeypatch):
+    """Without shared memory SQLite answers "delete", and says nothing."""
+    named = file.uri
+    monkeypatch.setattr(file, "uri", lambda path, options: named(path, f"{options}&vfs=unix-none"))
+    with pytest.raises(StoreUnusable, match=r"does not allow WAL \(journal mode is delete\)"):
+        SqliteStore(tmp_path / "jobs.db").open()
 
 
 def test_who_opens_a_file_that_another_one_is_bringing_to_wal_waits_for_that(tmp_path, monkeypatch):
