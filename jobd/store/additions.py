@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from jobd.codec import canonical
 from jobd.errors import ChangedInput, Conflict
 from jobd.states import JOB_ENDS, QUEUED, RUNNING, WAITING
+from jobd.store import links
 from jobd.store.chunks import SHOWN, insert_missing, source_of
 from jobd.store.fall import fall
 from jobd.store.halting import note_halt
-from jobd.store.links import BLOCKED, link
+from jobd.store.links import BLOCKED
 from jobd.store.requeue import Change, replace
 from jobd.store.spool import spooled
 from jobd.store.transitions import job_move, transition_job
@@ -130,7 +131,9 @@ class Addition:
         job = read_job(connection, self._job_id)
         if job.status not in JOB_ENDS:
             for asked, word in ((job.cancel_requested_at, "cancelled"), (job.fail_requested_at, "failed")):
-                if asked is not None:
+                # One that falls with its parent takes all of its input: what was added falls with it. Were the second
+                # page refused, a part of the input would be in and the caller told that nothing can be.
+                if asked is not None and not links.fell(connection, job.id):
                     raise Conflict(f"job {job.id} is being {word}: nothing can be added", hint=f"jobd wait {job.id}")
         return job
 
@@ -176,7 +179,7 @@ class Addition:
         """Add pages in one transaction. Compares first: the transaction's own view is the one that counts."""
         job = self._job(connection)
         if self._after:
-            link(self._store, connection, job.id, self._after, self._on)
+            links.link(self._store, connection, job.id, self._after, self._on)
         other = self._other_params(job)
         tally, requeued = Tally(), 0
         for page in pages:

@@ -167,6 +167,12 @@ def freed_empty(store: Store, connection: Connection, job_ids: Sequence[int]) ->
     return [row[0] for row in found]
 
 
+def fell(connection: Connection, job_id: int) -> bool:
+    """Say whether a job was asked to end because it comes after one that will not complete."""
+    text = "select exists (select 1 from job_dependencies where job_id = ? and cancelled_at is not null)"
+    return bool(connection.execute(text, (job_id,)).fetchone()[0])
+
+
 def untold(store: Store) -> list[int]:
     """Return the jobs whose children have yet to follow what became of them."""
     text = "select id from jobs where untold_at is not null and deleted_at is null order by id"

@@ -80,16 +80,19 @@ def submit(
         _check_key(submission.key)
     chunks = Chunks(items, skip=submission.duplicates == "skip")
     new = _New(store, submission, chunks, now, actor)
-    found = new.create_or_find()
+    found, falls = new.create_or_find(), False
     if isinstance(found, Known):
         tally = Addition(store, found.id, submission, now, actor).run(chunks, progress)
+        # It may have been reopened, and what fell with it comes back.
+        follow(store, [found.id], now=now, actor=actor)
         job = store.read(lambda connection: read_job(connection, found.id))
         answer = Submitted(found.id, job.status, False, *tally, chunks.skipped, job.items_total)
+        falls = job.cancel_requested_at is not None
     elif chunks.whole:
         answer = new.whole(found, progress)
     else:
         answer = new.fill(found, progress)
-    if submission.after:
+    if submission.after or falls:
         answer = _followed(store, answer, now=now, actor=actor)
     if not new.joined and (answer.created or answer.added or (answer.changed and submission.changed == "requeue")):
         store.wake()

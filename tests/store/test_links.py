@@ -7,7 +7,7 @@ from kit.rows import NOW
 
 from jobd.errors import Conflict, IllegalTransition, NotFound
 from jobd.maintenance.finish import finish_requests
-from jobd.store import cascade, fall, links, removal, retry, steer
+from jobd.store import cascade, chunks, fall, links, removal, retry, steer
 from jobd.store.batches import Pace
 from jobd.store.chain import phases
 from jobd.store.claim import Turns, claim
@@ -478,6 +478,30 @@ def test_what_is_added_to_a_job_that_fell_falls_too_and_comes_back_with_it(chain
     chain.resume(first)
     chain.follow()
     assert chain.rows.items(second) == ["queued"] * 3
+
+
+def test_what_is_added_page_by_page_to_a_job_that_fell_is_all_taken(chain, monkeypatch):
+    """With the first page it is open again and falls at once: the second must not be refused for that."""
+    monkeypatch.setattr(chunks, "CHUNK", 2)
+    first = chain.submit()
+    second = chain.submit(first, key="k")
+    chain.run("failed")
+    chain.follow()
+    assert chain.submit(key="k", items=7) == second
+    assert chain.rows.items(second) == ["cancelled"] * 7
+    chain.resume(first)
+    chain.follow()
+    assert chain.rows.items(second) == ["queued"] * 7
+
+
+def test_what_is_added_to_a_parent_that_fell_brings_its_children_back_at_once(chain):
+    first = chain.submit(key="k")
+    second = chain.submit(first)
+    chain.cancel(first)
+    chain.follow()
+    assert chain.statuses(first, second) == ["cancelled", "cancelled"]
+    chain.submit(key="k", items=3)
+    assert chain.statuses(first, second) == ["queued", "queued"]
 
 
 def test_whose_failed_parent_was_deleted_may_be_resumed_by_hand(chain, store):
