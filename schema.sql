@@ -88,7 +88,7 @@ create table job_items (
   interruptions  integer not null default 0,
   lone_deaths    integer not null default 0,
   daemon_id      integer,
-  available_at   integer not null default 0,            -- a queued item is not claimed before; 0: at once. Of a waiting one: up to when its deadline was moved by pauses
+  available_at   integer not null default 0,            -- a queued item is not claimed before; 0: at once. Of a waiting one: up to when its deadline was moved
   deadline_at    integer,
   poll_at        integer,                               -- of a waiting one: when the outside is asked next
   poll_gap_ms    integer,                               -- and how long after the last time that is
@@ -185,7 +185,8 @@ create table daemons (
   version             text    not null
 );
 
--- What the maintenance ran, and what a client asks the daemon to run.
+-- What the maintenance ran, and what a client asks the daemon to run. A row without times is kept by what has to go on
+-- where it was killed.
 create table passes (
   name          text    primary key not null,
   requested_at  integer,

@@ -26,7 +26,7 @@ from jobd.engine.wal import Wal
 from jobd.errors import JobdError, StoreUnusable
 from jobd.filesystem import NETWORK, file_system
 from jobd.loading import refuse_apart
-from jobd.store import daemons, deadlines
+from jobd.store import daemons, lost_time
 from jobd.store.base import Transient
 from jobd.store.fall import follow
 
@@ -161,7 +161,7 @@ class Daemon:
         """
         last = daemons.last_sign(self._store)
         if last is not None and not self._lived_on(last, me):
-            deadlines.move(self._store, self._started_at - last.at, now=self._started_at)
+            lost_time.move(self._store, last.at, now=self._started_at)
 
     def _lived_on(self, last: daemons.Sign, me: process.Process) -> bool:  # noqa: ARG002 - it can tell of others
         return False

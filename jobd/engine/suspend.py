@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from jobd import clock
-from jobd.store import deadlines
+from jobd.store import lost_time
 from jobd.store.wording import span
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Suspends:
         wall, awake = clock.now(), clock.awake() - self._stood()
         slept = wall - self._seen[0] - int((awake - self._seen[1]) * 1000)
         if slept >= SUSPENDED_MS:
-            deadlines.move(self._store, slept, now=wall, go_on=go_on)
+            lost_time.move(self._store, wall - slept, now=wall, go_on=go_on)
             log.info("deadlines moved by %s, for which nothing could run here", span(slept))
         jumped = abs(slept) >= SUSPENDED_MS
         if jumped:

@@ -1,4 +1,4 @@
-"""Deadlines of jobs and of waiting items: which have passed, what follows, and how all of them move.
+"""Deadlines of jobs and of waiting items: which have passed, and what follows.
 
 A job's deadline is the latest of three: ``timeout_at``, its last progress and the start of an item that runs, the last
 two and its ``job_timeout_ms``. Only the first is kept, so that progress costs no write of it; what has passed by it is
@@ -7,19 +7,17 @@ put off to the latest when it is looked at. No deadline is ever later than its t
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jobd.states import FAILED, WAITING
-from jobd.store.batches import BATCH, Pace, always, breathe
 from jobd.store.ending import end_jobs
 from jobd.store.halting import halt
 from jobd.store.ready import CLAIMABLE
 from jobd.store.transitions import Event, Move, count_moves, last_errors, record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from jobd.store.base import Connection, Store
 
@@ -114,13 +112,13 @@ class Held(NamedTuple):
 _NEWEST_START: Final = (
     "(select max(i.started_at) from job_items as i where i.status = 'running' and i.job_id = jobs.id)"
 )
-_SINCE: Final = f"max(coalesce(progress_at, 0), coalesce({_NEWEST_START}, 0))"
+SINCE: Final = f"max(coalesce(progress_at, 0), coalesce({_NEWEST_START}, 0))"
 # The terms of the partial index jobs_timed.
-_TIMED: Final = "job_timeout_ms is not null and completed_at is null"
+TIMED: Final = "job_timeout_ms is not null and completed_at is null"
 _LATE: Final = (
     "select id, status, job_timeout_ms, timeout_at, retry_count,"
-    f" cancel_requested_at is not null or fail_requested_at is not null, {_SINCE} from jobs"
-    f" where {_TIMED} and timeout_at <= ? and (timeout_at, id) > (?, ?)"
+    f" cancel_requested_at is not null or fail_requested_at is not null, {SINCE} from jobs"
+    f" where {TIMED} and timeout_at <= ? and (timeout_at, id) > (?, ?)"
     " and paused_at is null and sealed_at is not null and deleted_at is null order by timeout_at, id limit ?"
 )
 # While it waited for other jobs, nothing of it could run: at the latest since their ends it could.
@@ -176,7 +174,7 @@ def put_off(store: Store, connection: Connection, deadlines: Sequence[tuple[int,
     """Keep other deadlines (Unix ms), by job: that is no event, only the clock."""
     if deadlines:
         connection.execute(
-            f"update jobs set timeout_at = m.at from {store.rows('id', 'at')} as m where jobs.id = m.id and {_TIMED}",
+            f"update jobs set timeout_at = m.at from {store.rows('id', 'at')} as m where jobs.id = m.id and {TIMED}",
             (store.pack(deadlines),),
         )
 
@@ -199,84 +197,3 @@ def time_out_jobs(
 def name_cause(connection: Connection, job_id: int, why: str) -> None:
     """Let a job that is about to fail say why, where no item of it has."""
     connection.execute("update jobs set last_error = coalesce(last_error, ?) where id = ?", (why, job_id))
-
-
-# -- how they move ----------------------------------------------------------------------------------------------------
-
-# Progress never lies ahead: a clock that ran ahead for a while, and was put right, moves nothing beyond this.
-_MOVED: Final = f"min(max(timeout_at, {_SINCE} + job_timeout_ms) + ?, ? + job_timeout_ms)"
-_OF_JOBS: Final = f"{_TIMED} and timeout_at is not null and paused_at is null"
-
-
-def move(store: Store, gap_ms: int, *, now: int, go_on: Callable[[], bool] = always) -> None:
-    """Move every deadline of open jobs that are not paused by a time in which nothing could be done about it."""
-    if gap_ms <= 0:
-        return
-    jobs = _ids(store, f"select id from jobs where {_OF_JOBS}")
-    _in_batches(store, jobs, f"update jobs set timeout_at = {_MOVED} where {_OF_JOBS} and id in ", (gap_ms, now), go_on)
-    items = _ids(
-        store,
-        "select i.id from job_items as i join jobs on jobs.id = i.job_id"
-        " where i.status = 'waiting' and i.deadline_at > 0 and jobs.paused_at is null",
-    )
-    _move_items(store, items, gap_ms, go_on)
-
-
-# What an item waits for has no time from which it may be claimed: there stands up to when its deadline was moved.
-_MOVE_WAITING: Final = (
-    "update job_items set deadline_at = deadline_at + max(0, ? - max(available_at, ?)),"
-    " available_at = max(available_at, ?)"
-    " where status = 'waiting' and deadline_at > 0 and id in "
-)
-
-
-def move_waiting(store: Store, job_id: int, *, paused_at: int, now: int) -> None:
-    """Move the deadlines of one job's waiting items by its pause until ``now``.
-
-    Killed in between, the same again at any later time moves each by what it was not moved by before.
-    """
-    items = _ids(
-        store, "select id from job_items where status = 'waiting' and deadline_at > 0 and +job_id = ?", (job_id,)
-    )
-    _in_batches(store, items, _MOVE_WAITING, (now, paused_at, now), always)
-
-
-def move_job(connection: Connection, job_id: int, gap_ms: int, now: int) -> None:
-    """Move one job's own deadline."""
-    connection.execute(
-        f"update jobs set timeout_at = {_MOVED} where {_TIMED} and timeout_at is not null and id = ?",
-        (gap_ms, now, job_id),
-    )
-
-
-def _move_items(store: Store, items: array[int], gap_ms: int, go_on: Callable[[], bool]) -> None:
-    _in_batches(
-        store,
-        items,
-        "update job_items set deadline_at = deadline_at + ? where status = 'waiting' and deadline_at > 0 and id in ",
-        (gap_ms,),
-        go_on,
-    )
-
-
-def _ids(store: Store, text: str, params: tuple[int, ...] = ()) -> array[int]:
-    # All of them before the first is moved: by the index of deadlines each would come up again at its new one.
-    return store.read(lambda connection: array("q", (row[0] for row in connection.execute(text, params))))
-
-
-def _in_batches(
-    store: Store, ids: array[int], statement: str, params: tuple[int, ...], go_on: Callable[[], bool]
-) -> None:
-    text = f"{statement} (select id from {store.rows('id')} as m)"
-    pace, start = Pace(BATCH), 0
-
-    def work(connection: Connection, size: int) -> int:
-        batch = ids[start : start + size]
-        connection.execute(text, (*params, store.pack([(one,) for one in batch])))
-        return len(batch)
-
-    while start < len(ids):
-        start += pace.write(store, work)
-        breathe()
-        if not go_on():
-            return

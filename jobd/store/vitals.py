@@ -53,7 +53,11 @@ _OPEN: Final = (
     f" and sealed_at is not null and deleted_at is null limit {MOST})"
 )
 _RUNNING: Final = "select daemon_id, count(*) from job_items where status = 'running' group by daemon_id"
-_PASSES: Final = "select name, requested_at, started_at, finished_at, report from passes order by name"
+_PASSES: Final = (
+    "select name, requested_at, started_at, finished_at, report from passes"
+    # What else is kept there is nothing that ran.
+    " where started_at is not null or requested_at is not null order by name"
+)
 
 
 def vitals(store: SqliteStore) -> Vitals:

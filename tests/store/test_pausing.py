@@ -6,7 +6,7 @@ import pytest
 from kit.rows import NOW
 
 from jobd.errors import Conflict, IllegalTransition, NotFound
-from jobd.store import deadlines
+from jobd.store import deadlines, lost_time
 from jobd.store.claim import Turns, claim
 from jobd.store.ending import end_jobs
 from jobd.store.pausing import pause, unpause
@@ -96,7 +96,7 @@ def test_the_deadlines_of_a_job_move_by_the_whole_pause(store, rows):
 
 
 def test_an_unpause_that_is_killed_half_way_leaves_the_job_paused_and_the_next_one_ends_it(store, rows, monkeypatch):
-    monkeypatch.setattr(deadlines, "BATCH", 1)
+    monkeypatch.setattr(lost_time, "BATCH", 1)
     job_id = rows.job(["waiting", "waiting", "waiting"], **RUN)
     rows.change("update job_items set deadline_at=?", NOW)
     pause(store, job_id, now=NOW, actor="cli")
@@ -108,7 +108,7 @@ def test_an_unpause_that_is_killed_half_way_leaves_the_job_paused_and_the_next_o
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(deadlines, "breathe", kill)
+        patch.setattr(lost_time, "breathe", kill)
         with pytest.raises(Killed):
             unpause(store, job_id, now=LATER, actor="cli")
     assert rows.one("select paused_at from jobs") == NOW
