@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from jobd.maintenance.doctor import BROKEN, OK, Check
 from jobd.store.views import iso
 from jobd.store.wording import span
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from jobd.store.views import Runner
     from jobd.store.vitals import PassRow
@@ -70,6 +71,16 @@ def passes(rows: Iterable[PassRow], beats: Sequence[Beat], *, runner: Runner, no
     every = {beat.name: beat.every_ms for beat in beats}
     names = [*every, *(name for name in by_name if name not in every)]
     return tuple(_health(name, every.get(name), by_name.get(name), runner, now) for name in names)
+
+
+def checked(ran: Sequence[PassHealth], runner: Runner, now: int) -> Iterator[Check]:
+    """Yield what is wrong with passes, or when each last ran."""
+    for one in ran:
+        if one.trouble:
+            yield Check("passes", BROKEN, f"{one.name} {one.trouble}", "jobd start -v says why")
+    if not any(one.trouble for one in ran):
+        since = ", ".join(f"{one.name} {one.ago(now)}" for one in ran)
+        yield Check("passes", OK, since if runner.alive or any(one.ran_at for one in ran) else "none has run yet")
 
 
 def _health(name: str, every_ms: int | None, row: PassRow | None, runner: Runner, now: int) -> PassHealth:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from jobd.maintenance.beats import Beat, passes
+from jobd.maintenance.beats import Beat, checked, passes
 from jobd.maintenance.doctor import BROKEN, OK, WARNING, Check
 from jobd.process import Process, alive
 from jobd.store import reads, vitals
@@ -143,7 +143,7 @@ def examine(
         now=now,
     )
     checks = (
-        *_daemon(found), *_items(found), *_jobs(found), *_passes(ran, runner, now), *_database(store, found),
+        *_daemon(found), *_items(found), *_jobs(found), *checked(ran, runner, now), *_database(store, found),
         *_disk(found), *_clock(found),
     )  # fmt: skip
     return Health(store.path, now, checks, runner, found.limit_ms, ran, found.facts.open_jobs, found.files)
@@ -212,6 +212,10 @@ def _items(at: _Found) -> Iterator[Check]:
         yield Check("items", BROKEN, f"{_number(sum(lost.values()), 'running item')} that nobody runs", _RECOVER)
     elif running := sum(at.facts.running.values()):
         yield Check("items", OK, f"{running:,} running")
+    if endless := at.facts.endless:
+        some = f"{'at least ' * (endless == vitals.MOST)}{_number(endless, 'item')}"
+        text = f"{some} waiting for the outside without a deadline, the oldest in job {at.facts.endless_job}"
+        yield Check("waiting", WARNING, text, f"jobd items {at.facts.endless_job} --status waiting")
 
 
 def _jobs(at: _Found) -> Iterator[Check]:
@@ -240,15 +244,6 @@ def _jobs_named(job_ids: Sequence[int]) -> str:
 
 def _told_above(warning: str) -> bool:
     return " in flight: " in warning or warning.startswith("no daemon is running") or " is degraded (" in warning
-
-
-def _passes(ran: Sequence[PassHealth], runner: Runner, now: int) -> Iterator[Check]:
-    for one in ran:
-        if one.trouble:
-            yield Check("passes", BROKEN, f"{one.name} {one.trouble}", "jobd start -v says why")
-    if not any(one.trouble for one in ran):
-        since = ", ".join(f"{one.name} {one.ago(now)}" for one in ran)
-        yield Check("passes", OK, since if runner.alive or any(one.ran_at for one in ran) else "none has run yet")
 
 
 # -- where it lies ----------------------------------------------------------------------------------------------------

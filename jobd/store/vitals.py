@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
     from jobd.store.base import Connection
@@ -29,11 +29,14 @@ class Vitals(NamedTuple):
     """Facts of the file, read in one snapshot.
 
     ``open_jobs`` are those that a daemon is needed for, 10,000 at most: neither paused nor being submitted; ``running``
-    counts the running items by the daemon that they name; ``newest_job_at`` is Unix ms.
+    counts the running items by the daemon that they name; ``endless`` those that wait and have no deadline, 10,000 at
+    most, of which the oldest is one of ``endless_job``; ``newest_job_at`` is Unix ms.
     """
 
     open_jobs: int
     running: dict[int | None, int]
+    endless: int
+    endless_job: int | None
     passes: tuple[PassRow, ...]
     newest_job_at: int | None
     schema: int
@@ -53,6 +56,10 @@ _OPEN: Final = (
     f" and sealed_at is not null and deleted_at is null limit {MOST})"
 )
 _RUNNING: Final = "select daemon_id, count(*) from job_items where status = 'running' group by daemon_id"
+# By the index of deadlines alone: the first of those without one are the oldest.
+_WAIT: Final = "from job_items where status = 'waiting' and deadline_at is null"
+_ENDLESS: Final = f"select count(*) from (select 1 {_WAIT} limit {MOST})"
+_ENDLESS_JOB: Final = f"select (select job_id {_WAIT} order by id limit 1)"
 _PASSES: Final = (
     "select name, requested_at, started_at, finished_at, report from passes"
     # What else is kept there is nothing that ran.
@@ -68,13 +75,14 @@ def vitals(store: SqliteStore) -> Vitals:
     """
 
     def work(connection: Connection) -> Vitals:
-        def one(text: str) -> int:
-            found: int = connection.execute(text).fetchone()[0]
-            return found
+        def one(text: str) -> Any:
+            return connection.execute(text).fetchone()[0]
 
         return Vitals(
             open_jobs=one(_OPEN),
             running=dict(connection.execute(_RUNNING).fetchall()),
+            endless=one(_ENDLESS),
+            endless_job=one(_ENDLESS_JOB),
             passes=tuple(PassRow(*row) for row in connection.execute(_PASSES).fetchall()),
             newest_job_at=one("select max(created_at) from (select created_at from jobs order by id desc limit 1)"),
             schema=one("pragma user_version"),

@@ -74,6 +74,38 @@ def level(health, name):
     return one[0]
 
 
+# -- what waits -------------------------------------------------------------------------------------------------------
+
+
+def test_what_waits_without_a_deadline_is_a_warning_that_names_the_oldest(look, rows, daemon):
+    run = {**RUN, "started_at": NOW}
+    rows.job(["waiting"], **run)
+    rows.change("update job_items set deadline_at = ?", NOW + HOUR)
+    assert found(look(daemon()), "waiting") == []
+    second = rows.job(["completed", "waiting", "waiting"], **run)
+    rows.job(["waiting"], **run)
+    seen = look(daemon())
+    assert seen.healthy
+    text = f"3 items waiting for the outside without a deadline, the oldest in job {second}"
+    assert found(seen, "waiting") == [("warning", text)]
+    assert [one.hint for one in seen.checks if one.name == "waiting"] == [f"jobd items {second} --status waiting"]
+
+
+def test_of_very_many_that_wait_so_it_says_at_least(look, rows, daemon, monkeypatch):
+    monkeypatch.setattr(vitals, "_ENDLESS", vitals._ENDLESS.replace(str(vitals.MOST), "2"))
+    monkeypatch.setattr(vitals, "MOST", 2)
+    rows.job(["waiting"] * 3, **RUN)
+    (one,) = found(look(daemon()), "waiting")
+    assert one[1].startswith("at least 2 items waiting")
+
+
+@pytest.mark.parametrize("text", [vitals._ENDLESS, vitals._ENDLESS_JOB])
+def test_looking_for_them_reads_the_index_of_deadlines_and_sorts_nothing(rows, text):
+    plan = " | ".join(row[3] for row in rows.all(f"explain query plan {text}"))
+    assert "job_items_waiting" in plan
+    assert "TEMP B-TREE" not in plan
+
+
 # -- who runs items ---------------------------------------------------------------------------------------------------
 
 
