@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     import peewee
 
+    from jobd.engine.bounds import Started
     from jobd.engine.daemon import Daemon
     from jobd.policy import PolicyOptions
     from jobd.schedules import ScheduleOptions, Schedules
@@ -61,6 +62,7 @@ class Jobd(Serving, Care, Lookup):
         self._store: SqliteStore | None = None
         self._running: Daemon | None = None
         self._drained_by: int | None = None  # a thread
+        self._started: Started = {}
         self._db = config.database_path() if db is None else str(db)
 
     def __repr__(self) -> str:
@@ -174,13 +176,13 @@ class Jobd(Serving, Care, Lookup):
         """
         if self._running is not None:
             raise UsageError(f"a daemon of this app runs {self.path}")
-        former = self._db, self._store
-        self._db, self._store = str(db), None
+        former = self._db, self._store, self._started
+        self._db, self._store, self._started = str(db), None, {}
         try:
             yield self
         finally:
             self.close()
-            self._db, self._store = former
+            self._db, self._store, self._started = former
 
     def writing(self) -> SqliteStore:
         """Return the open store, its file created where there is none."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from concurrent import futures
 
     from jobd.config import Settings
+    from jobd.engine.bounds import Started
     from jobd.engine.daemon import Daemon
     from jobd.engine.inline import Drained, Inline
     from jobd.maintenance.report import Report
@@ -32,6 +33,7 @@ class Serving:
     _tasks: dict[str, Task[Any, Any]]
     _running: Daemon | None
     _drained_by: int | None
+    _started: Started
 
     @property
     def tasks(self) -> Mapping[str, Task[Any, Any]]:
@@ -87,10 +89,11 @@ class Serving:
         running.until_signalled(lambda: self._daemon(workers, allow_network=allow_network))
 
     def drain(self) -> Drained:
-        """Recover and fire once, then run all that is due now in the calling thread until nothing is; never wait.
+        """Recover, fire and time out once, then run all that is due now in this thread until nothing is; never wait.
 
-        What is due later stays (``next_due`` says when), and so does what other programs' tasks have to do. Every item
-        is claimed, run and settled by itself, as by a daemon of one worker, in this thread also where its task asks for
+        What is due later stays, and so does what a rate holds back (the drains of one app count together for it);
+        ``next_due`` says when the next of it is due. What other programs' tasks have to do stays too. Every item is
+        claimed, run and settled by itself, as by a daemon of one worker, in this thread also where its task asks for
         a process. Nobody looks while a handler runs: it may take longer than its task's ``timeout``.
 
         Raises:
@@ -129,7 +132,7 @@ class Serving:
             raise UsageError("a handler cannot run its own queue", hint="submit() in it; whoever runs it runs that too")
         refuse_inside(store, "what runs")
         self._refuse_two(store)
-        return Inline(store, self.tasks, self.settings)
+        return Inline(store, self.tasks, self.settings, started=self._started)
 
     def _daemon(self, workers: int | None, *, allow_network: bool) -> Daemon:
         from jobd.engine.daemon import Daemon  # noqa: PLC0415 - who only submits or looks does not pay for it

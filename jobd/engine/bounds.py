@@ -1,12 +1,15 @@
 """How many more items of a task may start: bounded by its ``concurrency`` and by its ``rate``.
 
-Both are this daemon's, in memory. A restart forgets what has started before it.
+Both are this daemon's, in memory. A restart forgets what has started before it; the drains of one app remember it.
 """
 
 from __future__ import annotations
 
 import collections
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
+
+# When items of each task with a rate have started, in awake time.
+Started: TypeAlias = dict[str, collections.deque[float]]
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -18,12 +21,12 @@ class Bounds:
     """The bounds of ``tasks``. Times are awake time, in seconds.
 
     Of a task with the rate 10/m no more than ten start within any minute: what has started is kept for that long, and
-    the next one waits until the tenth before it is a minute old.
+    the next one waits until the tenth before it is a minute old. ``started`` is what has started before, and is kept.
     """
 
-    def __init__(self, tasks: Mapping[str, Task[..., object]]) -> None:
+    def __init__(self, tasks: Mapping[str, Task[..., object]], started: Started | None = None) -> None:
         self._tasks = tasks
-        self._started: dict[str, collections.deque[float]] = {}
+        self._started = {} if started is None else started
 
     def __contains__(self, name: str) -> bool:
         task = self._tasks.get(name)
@@ -47,13 +50,17 @@ class Bounds:
 
         ``room`` is what is left after a claim, which has not committed yet: what it took starts now.
         """
-        waits = []
+        return min(self.waits(room, awake).values(), default=None)
+
+    def waits(self, room: Mapping[str, int], awake: float) -> dict[str, float]:
+        """Return the same of each such task."""
+        found = {}
         for name, left in room.items():
             rate = self._tasks[name].policy.rate
             if left <= 0 and rate is not None:
                 started = self._within(name, awake)
-                waits.append((started[0] if started else awake) + rate.seconds - awake)
-        return min(waits, default=None)
+                found[name] = (started[0] if started else awake) + rate.seconds - awake
+        return found
 
     def started(self, tasks: Iterable[str], awake: float) -> None:
         """Items of these tasks have been claimed, each named once for each item."""
@@ -66,6 +73,7 @@ class Bounds:
         """Return when what has started within the rate's time did."""
         rate = self._tasks[name].policy.rate
         started = self._started.setdefault(name, collections.deque())
-        while started and rate is not None and started[0] <= awake - rate.seconds:
+        # What lies ahead was seen by another clock: a test had stopped it, or has let it go.
+        while started and rate is not None and not 0 <= awake - started[0] < rate.seconds:
             started.popleft()
         return started

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from concurrent import futures
 
     from jobd.config import Settings
+    from jobd.engine.bounds import Started
     from jobd.engine.executor import Deliver, Executor
     from jobd.store.outcome import Outcome
     from jobd.store.sqlite import SqliteStore
@@ -85,6 +86,7 @@ class Daemon:
         self._stopping = False
         self._started_at = 0
         self._trouble = Sparingly(log)
+        self._rated: Started = {}
 
     # -- its life -------------------------------------------------------------------------------------------------
 
@@ -150,6 +152,7 @@ class Daemon:
             drain=self._settings.drain,
             trouble=self._trouble,
             ahead=self._ahead,
+            started=self._rated,
         )
         undo.callback(self._dispatcher.close)
         self._upkeep = self._keeping()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from jobd import clock
 from jobd.engine.arrivals import STALE, Arrivals
 from jobd.engine.batch import HOLD, Batch
-from jobd.engine.bounds import Bounds
+from jobd.engine.bounds import Bounds, Started
 from jobd.engine.claims import Claims
 from jobd.engine.outlive import kept
 from jobd.engine.pace import AHEAD
@@ -75,6 +75,7 @@ class Dispatcher:
         drain: float,
         trouble: Sparingly | None = None,
         ahead: float = AHEAD,
+        started: Started | None = None,
     ) -> None:
         self.registry: dict[int, Attempt] = {}
         self.degraded: str | None = None
@@ -85,6 +86,7 @@ class Dispatcher:
         self._tasks = tasks
         self._wake = wake
         self._ahead = ahead
+        self._started = {} if started is None else started
         self._arrivals = Arrivals(self.registry, wake.nudge)
         self._pools = Pools(
             tasks, executor=lambda isolation: executor(isolation, self._arrivals.deliver), claims=self._claims_for
@@ -302,7 +304,7 @@ class Dispatcher:
             slots=slots,
             unique=self._unique,
             solitude=solitude,
-            bounds=Bounds(tasks),
+            bounds=Bounds(tasks, self._started),
             ahead=self._ahead,
         )
 

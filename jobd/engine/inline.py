@@ -13,6 +13,7 @@ import os
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from jobd import clock, process
+from jobd.engine.bounds import Bounds
 from jobd.engine.daemon import Daemon
 from jobd.engine.passes import PASSES, due, is_due, next_time
 from jobd.engine.points import Crash
@@ -23,14 +24,16 @@ from jobd.policy import ASYNCIO
 from jobd.states import ITEM_ENDS, SKIPPED
 from jobd.store import links
 from jobd.store.base import Transient
+from jobd.store.deadlines import next_deadline
 from jobd.store.outcome import STOPPED, status_of
-from jobd.store.ready import next_due
+from jobd.store.ready import next_due, tasks_due
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
     from jobd.config import Settings
+    from jobd.engine.bounds import Started
     from jobd.engine.executor import Deliver
     from jobd.engine.runner import Attempt
     from jobd.maintenance.report import Change, Report
@@ -128,8 +131,12 @@ class Inline(Daemon):
     # and a crash would find thousands running.
     _ahead = 0.0
 
-    def __init__(self, store: SqliteStore, tasks: Mapping[str, Task[..., object]], settings: Settings) -> None:
+    def __init__(
+        self, store: SqliteStore, tasks: Mapping[str, Task[..., object]], settings: Settings, *, started: Started
+    ) -> None:
+        """``started``: when items of tasks with a rate did, in the drains before this one; it is kept."""
         super().__init__(store, tasks, settings, workers=1)
+        self._rated = started
         self._undo = contextlib.ExitStack()
         self._line: OneByOne | None = None
 
@@ -161,7 +168,7 @@ class Inline(Daemon):
     # -- what it does ---------------------------------------------------------------------------------------------
 
     def drain(self) -> Drained:
-        """Recover and fire once, then run all that is due now until nothing is.
+        """Recover, fire and time out what is due once, then run all that is due now until nothing is.
 
         Raises:
             UsageError: an event loop runs in this thread, and there are async handlers.
@@ -176,6 +183,9 @@ class Inline(Daemon):
         # One pass asks about so many; what is not there yet is due later.
         while is_due(self._store, "poll", self._tasks, now=clock.now()):
             counts.update(_answered(self._pass("poll")))
+        if (deadline := next_deadline(self._store)) is not None and deadline <= clock.now():
+            # Nobody else may: what is said to be due next is acted on by the drain of that time.
+            counts.update(_answered(self._pass("time_out")))
         try:
             while (turn := self._dispatcher.step()).settled or turn.claimed or turn.skipped:
                 if turn.settled:
@@ -197,8 +207,20 @@ class Inline(Daemon):
     def _next_at(self) -> int | None:
         now = clock.now()
         item = self._store.read(lambda connection: next_due(self._store, connection, self._tasks, now))
+        deadline = next_deadline(self._store)
+        if deadline is not None and deadline <= now:
+            # It was looked at just now, and stays.
+            deadline = None
         passes = (next_time(self._store, name, self._tasks, now=now) for name in PASSES)
-        return min((at for at in (item, *passes) if at is not None), default=None)
+        times = (item, deadline, self._next_in_rate(now), *passes)
+        return min((at for at in times if at is not None), default=None)
+
+    def _next_in_rate(self, now: int) -> int | None:
+        """Return when (Unix ms) a rate lets the next item start that is there to be claimed."""
+        bounds, awake = Bounds(self._tasks, self._rated), clock.awake()
+        waits = bounds.waits(bounds.room({}, awake), awake)
+        held = self._store.read(lambda connection: tasks_due(self._store, connection, waits, now)) if waits else ()
+        return min((now + int(waits[name] * 1000) + 1 for name in held), default=None)
 
     def _refuse_loop(self) -> None:
         if any(task.policy.isolation == ASYNCIO for task in self._tasks.values()):

@@ -59,6 +59,15 @@ def overdue_items(connection: Connection, at: int, limit: int, after: tuple[int,
     return [Overdue(*row) for row in connection.execute(_OVERDUE, (at, *after, limit)).fetchall()]
 
 
+def next_deadline(store: Store) -> int | None:
+    """Return when (Unix ms) the next thing is due to time out: an item that waits, or a job of which something runs.
+
+    None where nothing is; in the past what the next pass is to judge.
+    """
+    found = store.read(lambda connection: connection.execute(_NEXT).fetchone())
+    return None if found[0] is None else int(found[0])
+
+
 def fail_items(
     store: Store, connection: Connection, found: Sequence[Overdue], *, at: int, now: int, actor: str
 ) -> None:
@@ -137,6 +146,15 @@ _NEGLECTED: Final = (
     " where coalesce(timeout_at, 0) <= ? and since <= ? - timeout and ? <= ? - timeout"
     " and exists (select 1 from job_items as i"
     " where i.status = 'queued' and i.job_id = jobs.id and i.available_at <= ? - timeout)"
+)
+
+
+_NEXT: Final = (
+    "select min(at) from (select at from (select i.deadline_at as at"
+    " from job_items as i join jobs on jobs.id = i.job_id"
+    f" where i.status = 'waiting' and i.deadline_at > 0 and {UNHINDERED} order by i.deadline_at limit 1)"
+    f" union all select max(timeout_at, {SINCE} + job_timeout_ms) from jobs where {TIMED} and timeout_at > 0"
+    " and items_running > 0 and paused_at is null and sealed_at is not null and deleted_at is null)"
 )
 
 

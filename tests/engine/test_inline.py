@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import threading
 from pathlib import Path
@@ -390,3 +391,96 @@ def test_a_tick_recovers_and_what_it_recovered_is_drained_later(app, work, jobd_
     assert [change.to_status for change in report.changes] == ["queued"]
     assert job.refresh().counts.queued == 1
     assert app.drain() == Drained({"completed": 1}, None, [])
+
+
+# -- what is due next -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def order(app):
+    """A task whose items wait for the outside, for as long as their payload says."""
+
+    @app.task
+    def order(deadline, ctx):
+        ctx.defer("s-1", deadline=deadline)
+
+    return order
+
+
+def ms(clock):
+    return int(clock.now.timestamp() * 1000)
+
+
+def test_the_deadline_of_what_waits_is_due_next_and_the_drain_of_that_time_times_it_out(app, order, jobd_clock):
+    job = order.submit(["2h"])
+    late = order.submit(["3h"])
+    assert app.drain().next_due == ms(jobd_clock) + 7_200_000
+    jobd_clock.move(hours=1, minutes=59, seconds=59)
+    assert app.drain().counts == {}
+    jobd_clock.move(seconds=1)
+    drained = app.drain()
+    assert (drained.counts, drained.next_due) == ({"failed": 1}, ms(jobd_clock) + 3_600_000)
+    assert (job.refresh().status, job.item("2h").error_type) == ("failed", "TimeOut")
+    assert late.refresh().counts.waiting == 1
+
+
+def test_what_waits_in_a_paused_job_is_not_due(app, order, jobd_clock):
+    job = order.submit(["2h"])
+    app.drain()
+    job.pause()
+    assert app.drain().next_due is None
+
+
+def test_a_poll_is_due_next_where_it_comes_before_the_deadline(app, order, jobd_clock):
+    order.poll(lambda external_id: None)
+    order.submit(["2h"])
+    assert app.drain().next_due == ms(jobd_clock) + 10_000
+
+
+def test_what_a_rate_holds_back_is_due_next_and_the_drains_of_an_app_count_together(app, jobd_clock):
+    @app.task(rate="2/m")
+    def work(value):
+        return value
+
+    assert work.submit([1]).id
+    assert app.drain() == Drained({"completed": 1}, None, [])
+    jobd_clock.move(seconds=20)
+    job = work.submit(range(4), key="k")
+    drained = app.drain()
+    assert (drained.counts, drained.next_due) == ({"completed": 1}, ms(jobd_clock) + 40_001)
+    assert app.drain().counts == {}
+    jobd_clock.move(seconds=41)
+    assert app.drain().counts == {"completed": 1}
+    jobd_clock.move(minutes=2)
+    assert app.drain() == Drained({"completed": 2}, None, [])
+    assert job.refresh().status == "completed"
+
+
+def test_on_another_file_a_rate_begins_anew(app, tmp_path, jobd_clock):
+    @app.task(rate="1/m")
+    def work(value):
+        return value
+
+    work.submit([1])
+    assert app.drain().counts == {"completed": 1}
+    with app.using(tmp_path / "other.db"):
+        work.submit([1])
+        assert app.drain().counts == {"completed": 1}
+    work.submit([2])
+    assert app.drain().counts == {}
+
+
+def test_a_job_is_due_to_time_out_only_while_something_of_it_runs(app, jobd_clock, jobd_crash):
+    @app.task(job_timeout="30m")
+    def work(value):
+        return value
+
+    job = work.submit([1], not_before=jobd_clock.now + dt.timedelta(hours=9))
+    assert app.drain().next_due == ms(jobd_clock) + 9 * 3_600_000
+    job.delete()
+    # Its verify cannot say yet: it stays running.
+    work.verify(lambda value: 1 / 0)
+    work.submit([1])
+    with jobd_crash("handler.after"):
+        app.drain()
+    assert app.drain().next_due == ms(jobd_clock) + 1_800_000
