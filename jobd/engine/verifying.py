@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import logging
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 from jobd import codec
 from jobd.context import storable
+from jobd.engine.sparingly import OfEach
 from jobd.hooks import context_of
 from jobd.maintenance.evidence import Unanswered
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("jobd.task")
 
 _LONGEST: Final = 200
+_troubles: Final[weakref.WeakKeyDictionary[Task[..., Any], OfEach]] = weakref.WeakKeyDictionary()
 
 
 def verifiers(tasks: Mapping[str, Task[..., Any]]) -> dict[str, Verify]:
@@ -51,10 +54,19 @@ def _asked(task: Task[..., Any]) -> Verify:
                 # Somebody types recover, and does not want to wait for the answer.
                 raise
             # SystemExit too: it would end the thread that keeps the daemon in order.
-            log.exception("verify of %s could not say whether item %d is done", task.name, subject.item_id)
+            _tell(task, subject, error)
             raise Unanswered(_words(error)) from error
 
     return ask
+
+
+def _tell(task: Task[..., Any], subject: Subject, error: BaseException) -> None:
+    # It is asked on every beat, for as long as it cannot say: days, where a vendor is gone.
+    trouble = _troubles.setdefault(task, OfEach(log))
+    # By its job's time too: the ids of another file are other items.
+    item = subject.job_created_at, subject.item_id
+    message = "verify of %s could not say whether item %d is done"
+    trouble.error(item, error, _words(error), message, task.name, subject.item_id)
 
 
 def _words(error: BaseException) -> str:

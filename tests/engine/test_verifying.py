@@ -173,3 +173,33 @@ def test_a_verify_that_cannot_be_called_with_a_payload_is_refused_where_it_is_re
 
     with pytest.raises(UsageError, match="send: its verify cannot be called"):
         send.verify(lambda: None)
+
+
+def test_what_it_cannot_say_is_told_once_of_each_item_and_reason_and_then_once_an_hour(
+    app, rows, orphan, caplog, jobd_clock
+):
+    why = ["no route"]
+
+    def fails():
+        raise OSError(why[0])
+
+    sent(app, fails)
+    rows.job(["running"], task="send", status="running", params="null")
+
+    def lines():
+        caplog.clear()
+        app.recover()
+        return [(record.getMessage().partition(" is done")[2], bool(record.exc_info)) for record in caplog.records]
+
+    # One traceback, and one line for who has the same trouble.
+    assert lines() == [("", True), (": OSError: no route", False)]
+    for _ in range(3):
+        jobd_clock.move(minutes=1)
+        assert lines() == []
+    why[0] = "refused"
+    assert lines() == [(": OSError: refused", False)] * 2
+    jobd_clock.move(minutes=59)
+    assert lines() == []
+    jobd_clock.move(minutes=2)
+    assert lines() == [(": OSError: refused", False)] * 2
+    assert len(app.job(orphan).items(status="running")) == 1
