@@ -265,8 +265,13 @@ class Tail(logging.Handler):
             self._truncated = True
 
     def text(self) -> tuple[str, bool] | None:
-        """Return the kept lines and whether earlier ones were dropped; None if there was no line."""
-        return ("\n".join(self._lines), self._truncated) if self._lines else None
+        """Return the kept lines and whether earlier ones were dropped; None if there was no line.
+
+        It takes no lock, in whatever thread: that of a handler which hangs in what it logs is held for ever. A copy is
+        one step.
+        """
+        lines = self._lines.copy()
+        return ("\n".join(lines), self._truncated) if lines else None
 
 
 def storable(text: str) -> str:

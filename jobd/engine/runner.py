@@ -55,7 +55,7 @@ class Attempt:
         self.period: str | None = None  # what its result claims, where its task is unique
 
     def outcome(self, kind: Kind, started_at: int, completed_at: int, error: str | None = None) -> Outcome:
-        """Return an outcome of this attempt."""
+        """Return an outcome of this attempt, with what its handler has logged so far, which may run on."""
         claimed = self.claimed
         return Outcome(
             claimed.item_id,
@@ -67,6 +67,7 @@ class Attempt:
             started_at,
             completed_at,
             error=error,
+            output=None if self.context is None else self.context.output(),
         )
 
 

@@ -142,7 +142,8 @@ def test_a_handler_that_is_cancelled_at_its_time_is_not_heard_of_again(app, jobd
     began, left = threading.Event(), threading.Event()
 
     @app.task(timeout=TIMEOUT)
-    async def sleeps(_):
+    async def sleeps(_, ctx):
+        ctx.log.info("it sleeps")
         began.set()
         try:
             await asyncio.sleep(3_600)
@@ -158,6 +159,7 @@ def test_a_handler_that_is_cancelled_at_its_time_is_not_heard_of_again(app, jobd
         # Whoever is delivered after it would have been settled with this one.
         sleeps.submit().cancel()
     assert events(job, "late") == []
+    assert job.output("sleeps").text.endswith("INFO it sleeps")
 
 
 def test_beyond_twice_its_places_the_daemon_says_that_handlers_hang(app, jobd_clock, until):

@@ -106,6 +106,16 @@ def test_a_handler_past_its_timeout_is_gone_with_all_that_it_started_within_a_se
     assert [event.name for event in job.events(items=True)].count("late") == 0
 
 
+def test_what_a_killed_handler_had_logged_is_kept(app, times_out, until, tmp_path):
+    path = tmp_path / "pid"
+    with app.daemon(workers=1):
+        job = app.task(handlers.logs_and_hangs, isolation="process", timeout=TIMEOUT).submit([str(path)])
+        until(path.exists)
+        times_out()
+        until(lambda: job.refresh().status == "failed")
+    assert job.output(str(path)).text.endswith("INFO before it hangs")
+
+
 def test_ten_such_in_a_row_leave_the_daemon_as_it_was(app, times_out, until, tmp_path):
     me = psutil.Process()
 

@@ -182,6 +182,48 @@ def test_a_late_answer_leaves_a_newer_attempt_of_its_item_alone(app, handlers, p
     assert [(item.attempt, item.status) for item in job.items()] == [(2, "completed")]
 
 
+def test_what_it_had_logged_until_its_timeout_is_kept_and_nothing_after_it(app, passes, gate, until):
+    @app.task(timeout=TIMEOUT)
+    def logs(_, ctx):
+        ctx.log.info("before")
+        gate.pass_through()
+        ctx.log.info("after")
+
+    with app.daemon(workers=1):
+        job = logs.submit(["a"])
+        assert gate.entered.wait(SECONDS)
+        passes(TIMEOUT)
+        until(lambda: job.refresh().status == "failed")
+        kept = job.output("a")
+        gate.opened.set()
+        until(lambda: events(job, "late"))
+    assert kept.text.endswith("INFO before")
+    assert job.output("a") == kept
+
+
+def test_a_handler_that_hangs_in_what_it_logs_keeps_nobody_waiting(app, passes, gate, until):
+    class Hangs:
+        def __str__(self):
+            gate.entered.set()
+            gate.opened.wait()
+            return "at last"
+
+    @app.task(timeout=TIMEOUT)
+    def logs(_, ctx):
+        ctx.log.info("before")
+        ctx.log.info("%s", Hangs())
+
+    with app.daemon(workers=1):
+        job = logs.submit(["a"])
+        assert gate.entered.wait(SECONDS)
+        passes(TIMEOUT)
+        try:
+            until(lambda: job.refresh().status == "failed")
+            assert job.output("a").text.endswith("INFO before")
+        finally:
+            gate.opened.set()
+
+
 def test_a_result_that_was_saved_before_the_timeout_wins_over_it(app, passes, gate, until):
     @app.task(timeout=TIMEOUT)
     def saves(_, ctx):

@@ -38,6 +38,13 @@ def note(path):
         file.write(f"{os.getpid()}\n")
 
 
+def logs_and_hangs(path, ctx):
+    ctx.log.info("before it hangs")
+    ctx.progress(1)  # it is answered: what was logged has been heard
+    note(path)
+    hang()
+
+
 def double(n):
     return n * 2
 
