@@ -174,19 +174,21 @@ def _under_request(store: Store, connection: Connection, outcomes: Sequence[Outc
 
 
 def _declared(store: Store, connection: Connection, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
-    """Return ``outcomes`` with those that were given up marked as saved of which a result is stored.
+    """Return ``outcomes`` with those marked as saved of which a result is stored, and no others.
 
-    Whoever gave them up could not know: the handler runs on, and may store its result until the very last moment.
+    Whoever gave an attempt up could not know: its handler runs on, and may store its result until the very last
+    moment. And what a handler saved in a transaction of its own, which was rolled back, is not stored: believed, its
+    item would have completed without a result.
     """
-    stopped = [(o.item_id, o.attempt) for o in outcomes if o.kind in GIVEN_UP and not o.saved]
-    if not stopped:
+    asked = [(o.item_id, o.attempt) for o in outcomes if o.saved or o.kind in GIVEN_UP]
+    if not asked:
         return outcomes
     source = (
         f"from {store.rows('item', 'attempt')} as m join results as r on r.item_id = m.item and r.attempt = m.attempt"
         " where r.status = 'completed'"
     )
-    saved = {row[0] for row in store.gather(connection, "r.item_id as item_id", source, (store.pack(stopped),))}
-    return [o._replace(saved=True) if o.kind in GIVEN_UP and o.item_id in saved else o for o in outcomes]
+    stored = {row[0] for row in store.gather(connection, "r.item_id as item_id", source, (store.pack(asked),))}
+    return [o._replace(saved=o.item_id in stored) if o.saved or o.kind in GIVEN_UP else o for o in outcomes]
 
 
 def _record_late(store: Store, connection: Connection, outcome: Outcome, *, now: int, actor: str) -> None:
