@@ -150,7 +150,8 @@ class Jobd(Serving, Care, Lookup):
 
         Raises:
             StoreBusy: the database stayed locked, or the disk is full; nothing of the block is stored.
-            UsageError: the block has ended the transaction by itself.
+            UsageError: the block has ended the transaction by itself, or has awaited in it; or another task of this
+                event loop has one open.
         """
         from jobd.atomic import atomic  # noqa: PLC0415 - who has no transactions of their own does not pay for it
 

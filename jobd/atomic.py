@@ -31,8 +31,6 @@ def atomic(store: SqliteStore) -> Iterator[None]:
                 yield
             finally:
                 held = clock.awake() - began
-        if outermost:
-            store.wake()
     finally:
         # Told outside the lock: whoever reads the log may be slow.
         if outermost and held > LONG:

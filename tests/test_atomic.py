@@ -246,6 +246,29 @@ def test_other_threads_wait_their_turn_and_lose_nothing(app, order, ship):
     assert submitted == [first.id + 1]
 
 
+def test_who_waits_for_a_thread_that_waits_for_it_is_told_and_nothing_of_it_is_stored(app, ship, monkeypatch):
+    monkeypatch.setattr(base, "BUSY_TIMEOUT_MS", 1)
+    monkeypatch.setattr(base, "CLIENT_PATIENCE", 0.0)
+    told, add = [], lambda connection: connection.execute("insert into passes (name) values ('one')")
+
+    def other():
+        for write in (app.store.share, app.store.write):
+            with pytest.raises(StoreBusy) as found:
+                write(add, patience=0)
+            told.append(found.value.reason)
+        with pytest.raises(StoreBusy), app.atomic():
+            pytest.fail("the block runs without the lock")
+        told.append("atomic")
+        app.close()
+
+    thread = threading.Thread(target=other)
+    with app.atomic():
+        thread.start()
+        thread.join(SECONDS)
+    assert told == ["locked", "locked", "atomic"]
+    assert app.store.read(lambda connection: connection.execute("select * from passes").fetchall()) == []
+
+
 # -- the user's tables ------------------------------------------------------------------------------------------------
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from jobd import clock, codec, loading
 from jobd.context import Context, Line, tail
 from jobd.engine.answer import Answer, answer_to
+from jobd.engine.beside import beside, none_left_open
 from jobd.engine.talk import Talk
 from jobd.errors import Cancelled, JobdError, Lost, Skip, StoreBusy, StoreUnusable
 from jobd.states import COMPLETED
@@ -75,7 +76,7 @@ class _Child:
                 return
             while not self._asked:
                 job = self._talk.receive()
-                answer = self._run(job)
+                answer = none_left_open(self._run(job), job["db"])
                 if os.getpid() != self._pid:
                     # A handler forked and its child came back here: it is a copy of a worker that it must not be.
                     os._exit(0)
@@ -130,6 +131,7 @@ class _Child:
             items=lambda ctx, chunk: self._ask("items", ctx, chunk),
             defer=lambda ctx, deferral: self._ask("defer", ctx, deferral),
         )
+        line = beside(line, job["db"], None)
         return _Context(self._log, params=codec.loads(job["params"]), task=job["task"], line=line, **job["ctx"])
 
     def _ask(self, name: str, ctx: Context, argument: Any, data: bytes | None = None) -> Any:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from jobd import clock
 from jobd.context import Line
+from jobd.engine.beside import beside
 from jobd.store.attempt import save_data, save_intent, save_progress, save_result
 from jobd.store.base import Transient
 from jobd.store.defer import defer
@@ -37,7 +38,7 @@ def line_to(
     ``patience`` (seconds) is how long what the work depends on is tried where the store cannot be written: for ever,
     as work that is complete must not fail for that; less where others wait for the same thread.
     """
-    return Line(
+    line = Line(
         awake=clock.awake,
         cancelled=cancelled,
         progress=lambda ctx, text: _save_progress(store, ctx, text),
@@ -64,6 +65,7 @@ def line_to(
         ),
         defer=lambda ctx, deferral: _defer(store, ctx, deferral, polled=polled, patience=patience),
     )
+    return beside(line, store.path, store)
 
 
 def _defer(store: Store, ctx: Context, deferral: Deferral, *, polled: bool, patience: float) -> None:

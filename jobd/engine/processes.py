@@ -200,6 +200,7 @@ class Processes:
             "payload": claimed.payload,
             "params": claimed.params if context is not None else None,
             "ctx": None if context is None else told(context),
+            "db": self._store.path,
         }
         return job, line
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict
 from jobd import clock, codec, loading
 from jobd.context import Context
 from jobd.engine.answer import Answer, answer_to
+from jobd.engine.beside import none_left_open
 from jobd.engine.line import line_to
 from jobd.engine.wake import Bell
 from jobd.states import COMPLETED
@@ -86,6 +87,7 @@ def run(order: Order) -> Report:
     if os.getpid() != pid:
         # A handler forked and its child came back here: it is a copy of what it must not be.
         os._exit(0)
+    answer = none_left_open(answer, order["db"])
     logged = None if context is None else context.output()
     return Report(
         answer=tuple(answer),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from jobd import clock, codec
 from jobd.context import Context
 from jobd.engine.answer import Answer, answer_to, output
+from jobd.engine.beside import none_left_open
 from jobd.engine.line import line_to
 from jobd.engine.points import Crash, reach
 from jobd.errors import Cancelled
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from jobd.store import Store
     from jobd.store.claim import Claimed
     from jobd.tasks import Task
-
-_LEFT_OPEN: Final = "jobd: the handler left a transaction open; it was rolled back"
 
 
 class Attempt:
@@ -177,9 +176,7 @@ class Call:
         attempt, answer, context = self._attempt, self._answer, self._attempt.context
         assert answer is not None  # noqa: S101 - the block has ended
         attempt.seconds = clock.awake() - attempt.began
-        if self._store.drop_transaction():
-            # It would hold the write lock for as long as this thread lives, and take every later write of it along.
-            answer = answer._replace(trace="\n".join(filter(None, (answer.trace, _LEFT_OPEN))))
+        answer = none_left_open(answer, self._store.path)
         if self._declared is not None and (answer.kind != COMPLETED or answer.value == "null"):
             answer = Answer(COMPLETED, self._declared, trace=answer.trace)
         logged = context.output() if context is not None else None

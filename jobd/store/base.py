@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from jobd.errors import JobdError, StoreBusy, StoreUnusable
+from jobd.store.loops import Loops
 from jobd.store.news import News
 from jobd.store.sharing import Asked, Waiting
 
@@ -30,6 +31,7 @@ T = TypeVar("T")
 BUSY_TIMEOUT_MS: Final = 5_000
 CLIENT_PATIENCE: Final = 10.0
 FIRST_DELAY: Final = 0.3
+_LOOK_EVERY: Final = 0.01
 
 
 class Transient(StoreBusy):
@@ -55,6 +57,7 @@ class Store(ABC):
         # One writer at a time in this process: threads wait here in turn instead of in the driver's busy loop.
         self.mutex = threading.RLock()
         self.waiting = Waiting()
+        self.loops = Loops()
         self.news = News({})
         # Called after a commit that may have given the daemon something to do.
         self.wake: Callable[[], None] = lambda: None
@@ -150,6 +153,7 @@ class Store(ABC):
         """
         connection = self._asked_for()
         if self.in_transaction(connection):
+            self.loops.join()
             return work(connection)
         mine = self.waiting.add(work)
         if self.waiting.company:
@@ -157,6 +161,12 @@ class Store(ABC):
             time.sleep(0)
         try:
             self._patiently(lambda: self._with_others(mine), patience)
+        except Transient:
+            while not self.waiting.withdraw(mine):
+                # Somebody is about to commit it: to give it up now would be to deny what is stored.
+                time.sleep(_LOOK_EVERY)
+            if not mine.answered:
+                raise
         finally:
             self.waiting.forget(mine)
         if mine.error is not None:
@@ -168,13 +178,16 @@ class Store(ABC):
         if mine.answered:
             return
         together = self.waiting.with_others(mine)
-        if together == [mine]:
-            mine.answer = self._transaction(mine.work)
-            return
-        answers = self._transaction(lambda connection: [self._apart(connection, asked.work) for asked in together])
-        for asked, (answer, error) in zip(together, answers, strict=True):
-            self.waiting.forget(asked)
-            asked.answer, asked.error, asked.answered = answer, error, True
+        try:
+            if together == [mine]:
+                mine.answer = self._transaction(mine.work)
+                return
+            answers = self._transaction(lambda connection: [self._apart(connection, asked.work) for asked in together])
+            for asked, (answer, error) in zip(together, answers, strict=True):
+                self.waiting.forget(asked)
+                asked.answer, asked.error, asked.answered = answer, error, True
+        finally:
+            self.waiting.release(together)
 
     def _apart(self, connection: Connection, work: Callable[[Connection], T]) -> tuple[T | None, Exception | None]:
         """Run one of several in the same transaction; return its answer, or the error that undid it alone."""
@@ -196,8 +209,11 @@ class Store(ABC):
         spent = 0.0
         for delay in _delays():
             try:
-                with self.mutex:
+                self._take_turn()
+                try:
                     answer = turn()
+                finally:
+                    self.mutex.release()
                 self.news.tell()
                 if self.news.rings:
                     self.news.rings = False
@@ -209,6 +225,13 @@ class Store(ABC):
                     raise
             time.sleep(delay)
         raise AssertionError  # the delays never end
+
+    def _take_turn(self) -> None:
+        # Not for ever: another thread may hold it in a transaction of the program's own, and wait there for this one.
+        waited = BUSY_TIMEOUT_MS / 1000
+        if not self.mutex.acquire(timeout=waited):
+            hint = "try again; an app.atomic() that is held for long keeps all others out"
+            raise Transient(f"{self.path}: locked", reason="locked", waited=waited, hint=hint)
 
     @contextmanager
     def holding(self, connection: Connection) -> Iterator[None]:
@@ -237,6 +260,7 @@ class Store(ABC):
     def _transaction(self, work: Callable[[Connection], T]) -> T:
         connection = self._asked_for()
         if self.in_transaction(connection):
+            self.loops.join()
             # Not judged here: the outermost write alone retries. One that retried inside it would sleep with the
             # lock held, and after a full disk, which ends the transaction, commit its half alone.
             return work(connection)

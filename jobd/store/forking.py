@@ -8,10 +8,10 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Final
 
+from jobd.store import here
+
 if TYPE_CHECKING:
     import sqlite3
-
-    from jobd.store.sqlite import SqliteStore
 
 
 class Lease:
@@ -33,13 +33,7 @@ class Lease:
 # Held across a fork: a lease made between the look at all of them and the fork would be closed by the child.
 _leasing: Final = threading.RLock()
 _leases: Final[weakref.WeakValueDictionary[int, Lease]] = weakref.WeakValueDictionary()
-_stores: Final[weakref.WeakSet[SqliteStore]] = weakref.WeakSet()
 _forking: Final = threading.local()
-
-
-def forget_after_fork(store: SqliteStore) -> None:
-    """Have ``store`` forget its parent's connections in every forked child."""
-    _stores.add(store)
 
 
 def _before_fork() -> None:
@@ -63,7 +57,7 @@ def _after_fork() -> None:
     # at the fork, and its lock, copied as taken, would never be free again.
     for keep_for_ever in _forking.keep:
         keep_for_ever()
-    for store in tuple(_stores):
+    for store in here.stores():
         store.after_fork()
 
 

@@ -2,6 +2,8 @@
 
 To peewee it is a transaction as any other, so that its own ``atomic()`` inside is a savepoint. Only the BEGIN is tried
 again: the block has run once, and whether it may run twice only the caller knows.
+
+A handler that defers its item leaves the block by ``Deferred``, which is no error: what it wrote is committed.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import peewee
 
-from jobd.errors import UsageError
+from jobd.errors import Deferred, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,18 +29,25 @@ def atomic(store: Store) -> Iterator[bool]:
 
     Raises:
         Transient: the database stayed locked, or could not take it; nothing of the block is stored.
-        UsageError: the block has ended the transaction by itself.
+        UsageError: the block has ended the transaction by itself, or has awaited in it; or another asyncio task has
+            one open in this thread.
     """
     connection = store.connection()
     if store.in_transaction(connection):
+        store.loops.join()
         with _savepoint(store, connection):
             yield False
         return
-    with store.holding(connection):
+    left: Deferred | None = None
+    with store.holding(connection), store.loops.hold() as held:
         database = store.database
         database.push_transaction(database.transaction())
         try:
-            yield True
+            try:
+                yield True
+            except Deferred as error:
+                left = error
+            held.check()
             _check_open(store, connection)
             connection.execute("commit")
             store.news.commit()
@@ -51,7 +60,10 @@ def atomic(store: Store) -> Iterator[bool]:
         finally:
             database.pop_transaction()  # type: ignore[no-untyped-call] # peewee's
     store.news.tell()
+    store.wake()
     database._run_commit_callbacks()  # type: ignore[attr-defined] # noqa: SLF001 - of app.database.after_commit()
+    if left is not None:
+        raise left
 
 
 def _check_open(store: Store, connection: Connection) -> None:
@@ -73,6 +85,9 @@ def _savepoint(store: Store, connection: Connection) -> Iterator[None]:
     mark = store.news.mark()
     try:
         yield
+    except Deferred:
+        connection.execute("release inner")
+        raise
     except BaseException:
         store.news.undo(mark)
         if store.in_transaction(connection):

@@ -8,11 +8,11 @@ that ran them failed or was interrupted, nothing was stored, and each of the oth
 from __future__ import annotations
 
 from collections import deque
-from threading import get_ident
+from threading import Lock, get_ident
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from jobd.store.base import Connection
 
@@ -24,11 +24,12 @@ _ALONE: Final = 8  # writes in a row of one thread
 class Asked:
     """One write that waits. ``error`` is what it alone raised: the others' were stored."""
 
-    __slots__ = ("answer", "answered", "error", "work")
+    __slots__ = ("answer", "answered", "error", "taken", "work")
 
     def __init__(self, work: Callable[[Connection], Any]) -> None:
         self.work = work
         self.answered = False
+        self.taken = False  # somebody runs it just now
         self.answer: Any = None
         self.error: Exception | None = None
 
@@ -38,6 +39,7 @@ class Waiting:
 
     def __init__(self) -> None:
         self._asked: deque[Asked] = deque()
+        self._taking = Lock()
         self._asker = 0
         self._streak = 0
 
@@ -64,5 +66,21 @@ class Waiting:
 
     def with_others(self, mine: Asked) -> list[Asked]:
         """Return ``mine`` and those that wait beside it, as many as share one transaction."""
-        others = [asked for asked in tuple(self._asked) if asked is not mine]
-        return [mine, *others[: MOST - 1]]
+        with self._taking:
+            others = [asked for asked in tuple(self._asked) if asked is not mine]
+            together = [mine, *others[: MOST - 1]]
+            for asked in together:
+                asked.taken = True
+        return together
+
+    def release(self, together: Iterable[Asked]) -> None:
+        """Let go of writes that were run together, whatever came of it."""
+        for asked in together:
+            asked.taken = False
+
+    def withdraw(self, asked: Asked) -> bool:
+        """Take a write out of the row for good, unless somebody runs it just now; say whether it is out."""
+        with self._taking:
+            if not asked.taken:
+                self.forget(asked)
+            return not asked.taken

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 import peewee
 
 from jobd.errors import NotFound
-from jobd.store import file
+from jobd.store import file, here
 from jobd.store.base import BUSY_TIMEOUT_MS, Store
 from jobd.store.driver_errors import meaning, primary
-from jobd.store.forking import Lease, forget_after_fork
+from jobd.store.forking import Lease
 from jobd.store.schema import SCHEMA_VERSION, apply_schema
+from jobd.store.sharing import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -97,7 +98,8 @@ class SqliteStore(Store):
         self._opened = False
         self._opening = threading.RLock()
         self._checking = False
-        forget_after_fork(self)
+        # Also for a forked child, which has to forget its parent's connections.
+        here.add(self)
 
     # -- opening --------------------------------------------------------------------------------------------------
 
@@ -192,6 +194,8 @@ class SqliteStore(Store):
         """Forget the parent's connections, in a forked child."""
         self.database = _Database(self.path, self.database.synchronous_level)
         self.mutex = threading.RLock()
+        # What other threads of the parent had asked for is theirs.
+        self.waiting = Waiting()
         self._opening = threading.RLock()
         self._checking = False
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import functools
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ import threading
 import time
 from pathlib import Path
 
-from jobd import Fail, Retry, Skip
+from jobd import Fail, Jobd, Retry, Skip
 
 # Seconds: longer than any test, so that what a broken guard leaves behind goes after all.
 FOREVER = 150
@@ -150,6 +151,21 @@ def waits_and_tells(path, ctx):
     except BaseException as error:
         Path(f"{path}.said").write_text(type(error).__name__)
         raise
+
+
+def opens_its_own(how, ctx):
+    """Use the file of ``params`` beside the context."""
+    app = _kept_app(ctx.params)
+    if how == "left open":
+        app.database.execute_sql("begin immediate")
+        return
+    with app.atomic():
+        ctx.defer("snap-1") if how == "defer" else ctx.save_result(1)
+
+
+@functools.cache
+def _kept_app(path):
+    return Jobd(path)
 
 
 def many_threads(name, ctx):

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 import pytest
 
 from jobd.errors import Conflict
-from jobd.store.base import Permanent
+from jobd.store.base import Permanent, Transient
 from jobd.store.submission import Submission
 from jobd.store.submit import submit
 
@@ -186,3 +186,49 @@ def test_a_long_submission_has_a_transaction_of_its_own(store, monkeypatch):
     monkeypatch.setattr(store, "share", asked.append)
     answer = submit(store, Submission("work"), [(f"{number}", "1") for number in range(500)], now=NOW, actor="test")
     assert (answer.added, asked) == (500, [])
+
+
+def test_who_gives_up_while_another_commits_its_write_hears_that_it_is_stored(store, rows, monkeypatch):
+    asked, inside, given_up = threading.Event(), threading.Event(), threading.Event()
+    take_turn, withdraw, impatient = store._take_turn, store.waiting.withdraw, []
+
+    def turn():
+        if threading.get_ident() in impatient:
+            asked.set()
+            assert inside.wait(10)
+            raise Transient("locked", reason="locked", waited=0.0)
+        assert asked.wait(10)
+        take_turn()
+
+    def withdraw_and_tell(mine):
+        out = withdraw(mine)
+        given_up.set()
+        return out
+
+    def slow(connection):
+        # Both are in this transaction by now; the other one runs out of patience meanwhile.
+        inside.set()
+        assert given_up.wait(10)
+        return add("slow")(connection)
+
+    def second():
+        impatient.append(threading.get_ident())
+        return store.share(add("b"), patience=0)
+
+    monkeypatch.setattr(store, "_take_turn", turn)
+    monkeypatch.setattr(store.waiting, "withdraw", withdraw_and_tell)
+    with ThreadPoolExecutor(2) as pool:
+        futures = [pool.submit(second), pool.submit(store.share, slow)]
+    assert [future.result() for future in futures] == ["b", "slow"]
+    assert rows.all(NAMES) == [("b",), ("slow",)]
+
+
+def test_who_gives_up_in_time_has_stored_nothing(store, rows, monkeypatch):
+    monkeypatch.setattr("jobd.store.base.BUSY_TIMEOUT_MS", 1)
+    with ThreadPoolExecutor(1) as pool:
+        with store.mutex:
+            asked = pool.submit(lambda: store.share(add("b"), patience=0))
+            with pytest.raises(Transient):
+                asked.result(10)
+        assert store.share(add("c")) == "c"
+    assert rows.all(NAMES) == [("c",)]
