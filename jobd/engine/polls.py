@@ -76,6 +76,9 @@ def _ask_many(task: Task[..., Any], hook: Hook, items: Sequence[Waiting]) -> lis
         # Of none of them in particular: not even a Fail says which.
         after = _after(error) if isinstance(error, Retry) else None
         return [Said(item, Word.NOT_YET, clock.now(), after_ms=after) for item in items]
+    if strange := found.keys() - {item.external_id for item in items}:
+        # An id that was made a number on the way is another one, and its item would wait for ever without a word.
+        log.warning("poll of %s answered about %d ids that it was not asked about", task.name, len(strange))
     return [_said(task, item, found.get(item.external_id)) for item in items]
 
 

@@ -88,7 +88,7 @@ class Upkeep:
             self._set(name)
         self._short.every(self._settings.checkpoint_every, "checkpoint", self._wal.beat)
         for lane in self._lanes():
-            lane.on_demand("look", lambda: None)
+            lane.on_demand("look", self._see_when_to_ask if lane is self._outside else lambda: None)
             lane.on_demand("answer", functools.partial(self._answer, lane))
         self._short.on_demand("finish", self._finish)
         self._long.on_demand("removals", self._finish_removals)
@@ -248,10 +248,15 @@ class Upkeep:
         self._look_outside()
 
     def _look_outside(self) -> None:
-        """See when the outside is to be asked next, where a task has a poll: a daemon that has none sleeps on."""
+        """See when the outside is to be asked next, where a task has a poll: a daemon that has none sleeps on.
+
+        In the lane's own thread: what waits for jobs that are paused is passed over each time, and may be much.
+        """
         if polled(self._tasks):
-            self._passes.look_ahead("poll")
             self._outside.ask("look")
+
+    def _see_when_to_ask(self) -> None:
+        self._passes.look_ahead("poll")
 
     def _answer(self, lane: Lane) -> None:
         # Asked again here: a second run would answer the same request, and its report would miss what the first did.

@@ -299,6 +299,25 @@ def test_items_that_wait_for_the_same_work_end_together(app, jobd_clock):
     assert [result.value for result in job.results()] == ["all", "all"]
 
 
+def test_an_answer_about_what_was_not_asked_is_said_in_the_log(app, order, jobd_clock, caplog):
+    order.poll(many=True)(lambda ids: {int(one): "yes" for one in ids})
+    job = submitted(app, order, "7", "8")
+    jobd_clock.move(seconds=10)
+    app.drain()
+    assert job.refresh().counts.waiting == 2
+    assert "poll of order answered about 2 ids that it was not asked about" in caplog.messages
+
+
+@pytest.mark.parametrize("look", ["next", "due"])
+def test_to_see_what_is_due_nothing_else_is_passed_over(app, store, rows, look):
+    """Neither what the task did before, nor what waits for a later time: there may be millions of each."""
+    columns = "select i.poll_at" if look == "next" else polling._COLUMNS
+    text = columns + polling._OF_TASKS.format(tasks=store.rows("name"))
+    plan = [row[3] for row in rows.all(f"explain query plan {text}", 0, '["order"]', 1)]
+    assert "SEARCH i USING INDEX job_items_polled (poll_at<?)" in plan
+    assert not [line for line in plan if "TEMP B-TREE" in line or "task=" in line]
+
+
 @pytest.mark.parametrize("wrong", [lambda ids: 1 / 0, lambda ids: ["a"], lambda ids: None])
 def test_one_that_cannot_say_leaves_all_waiting(app, order, jobd_clock, wrong, caplog):
     order.poll(many=True)(wrong)
