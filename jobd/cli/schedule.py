@@ -14,6 +14,7 @@ from jobd.cli.screen import Cell
 from jobd.cli.text import escape
 from jobd.cli.verb import pass_session, verb
 from jobd.errors import UsageError
+from jobd.store.schedules import unknown
 from jobd.store.views import iso
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ FIELDS: Final = [
 ]  # fmt: skip
 _SLOTS: Final = ["name", "at", "local"]
 _MANY: Final = 10_000
+_DOCUMENTS: Final = ("json", "jsonl")
 _STATES: Final = {
     "ok": ("ok", ""),
     "paused": ("‖ paused", "yellow"),
@@ -66,6 +68,11 @@ def schedule(
         names = tuple(entry.name for entry in session.app.schedules.entries())
     elif not names:
         raise UsageError(f"{action} takes the name of a schedule", hint=session.line("schedule list"))
+    known = {entry.name for entry in session.app.schedules.entries()}
+    for name in names:
+        # All of them are found before the first is touched.
+        if name not in known:
+            raise unknown(name)
     if action == "preview":
         return _preview(session, output, names, count)
     if action == "run":
@@ -134,31 +141,41 @@ def _preview(session: Session, output: Output, names: tuple[str, ...], count: in
 
 
 def _run(session: Session, output: Output, names: tuple[str, ...]) -> int:
+    records: list[Record] = []
     for name in names:
         job = session.app.schedules.run(name)
-        if output.shape in {"json", "jsonl"}:
-            output.document({"name": name, "id": job.id, "status": job.status})
-        else:
+        records.append({"name": name, "id": job.id, "status": job.status})
+        if output.shape not in _DOCUMENTS:
             output.screen.raw(f"{job.id}\n")
             output.screen.flush()
         session.say(f"job {job.id} of schedule {escape(name)} is {job.status}")
         if not session.app.daemon_status().alive:
             session.warn("nobody runs it: no daemon runs", session.line("start"))
+    _document(output, records)
     return 0
 
 
 def _steer(session: Session, output: Output, names: tuple[str, ...], action: str) -> int:
-    schedules = session.app.schedules
+    found = session.app.schedules
+    records: list[Record] = []
     for name in names:
-        changed = schedules.pause(name) if action == "pause" else schedules.unpause(name)
-        if output.shape in {"json", "jsonl"}:
-            output.document({"name": name, "changed": changed})
+        changed = found.pause(name) if action == "pause" else found.unpause(name)
+        records.append({"name": name, "changed": changed})
         if action == "pause":
             session.say(f"schedule {escape(name)} is paused{'' if changed else ' already'}")
         else:
             word = "is unpaused" if changed else "was not paused"
             session.say(f"schedule {escape(name)} {word}{_following(session, name)}")
+    _document(output, records)
     return 0
+
+
+def _document(output: Output, records: list[Record]) -> None:
+    if output.shape == "json":
+        output.document(records[0] if len(records) == 1 else records)
+    elif output.shape == "jsonl":
+        for record in records:
+            output.document(record)
 
 
 def _following(session: Session, name: str) -> str:

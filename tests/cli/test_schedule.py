@@ -87,6 +87,17 @@ def test_without_its_code_it_cannot_be_run(jobd):
     assert "its code is not in the program" in refused.err
 
 
+@pytest.mark.parametrize("action", ["pause", "unpause", "run"])
+def test_of_several_the_answer_is_one_document(ask, action):
+    found = ask(*APP, "schedule", action, "nightly", "often")
+    assert [record["name"] for record in found] == ["nightly", "often"]
+
+
+def test_where_one_name_is_not_known_none_of_them_is_touched(jobd, ask):
+    assert jobd(*APP, "schedule", "pause", "nightly", "nigthly").code == 3
+    assert {entry["state"] for entry in ask(*APP, "schedule")} == {"no_daemon"}
+
+
 @pytest.mark.parametrize("action", ["preview", "run", "pause", "unpause"])
 def test_a_name_that_nobody_knows_is_not_found(jobd, action):
     jobd(*APP, "schedule", "pause", "nightly")
