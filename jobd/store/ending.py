@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jobd.states import CANCELLED, COMPLETED, FAILED
 from jobd.store.contradicted import bring_in_line, failed_of
-from jobd.store.links import freed_empty
+from jobd.store.links import freed_empty, leave_untold
 from jobd.store.transitions import OPEN, JobMove, Move, job_move, move_jobs
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def end_jobs(
     """End those of ``job_ids`` that have nothing open, and return them; with ``check_only`` those that would end.
 
     A job whose items are still being submitted, or that is being deleted, does not end. One without items ends when
-    what it comes after has, in the same transaction; of a long row of those the rest is left to recover.
+    what it comes after has, in the same transaction; of a long row of those the rest follows as those do that fall.
     """
     ended = found = _end(store, connection, job_ids, now=now, actor=actor, check_only=check_only)
     for _ in range(_GENERATIONS):
@@ -74,6 +74,8 @@ def end_jobs(
         freed = freed_empty(store, connection, [job.job_id for job in found])
         found = _end(store, connection, freed, now=now, actor=actor, check_only=False)
         ended = ended + found
+    else:
+        leave_untold(store, connection, [job.job_id for job in found], now)
     return ended
 
 

@@ -193,8 +193,10 @@ class _Telling:
             moved = fall(self._store, connection, ids, now=self._now, actor=self._actor)
             self._cancel(connection, moved, size)
             return _Step(ids[-1], version, tuple(moved))
-        end_jobs(self._store, connection, ids, now=self._now, actor=self._actor)
-        return self._bring_back(connection, children, version, size, last)
+        ended = end_jobs(self._store, connection, ids, now=self._now, actor=self._actor)
+        step = self._bring_back(connection, children, version, size, last)
+        # Of a long row of jobs without items the last that ended has children of its own to tell.
+        return step._replace(moved=(*step.moved, *(job.job_id for job in ended)))
 
     def _count(self, connection: Connection, ids: Sequence[int]) -> None:
         """Count what blocks these children: where they are many, the move of their parent has not."""

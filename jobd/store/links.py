@@ -173,6 +173,12 @@ def fell(connection: Connection, job_id: int) -> bool:
     return bool(connection.execute(text, (job_id,)).fetchone()[0])
 
 
+def leave_untold(store: Store, connection: Connection, job_ids: Sequence[int], now: int) -> None:
+    """Have the children of jobs that have ended follow them later: in this transaction they are too many."""
+    ids = store.pack([(job_id,) for job_id in job_ids])
+    connection.execute(_NOTE.format(rows=store.rows("id"), which="true"), (now, ids))
+
+
 def untold(store: Store) -> list[int]:
     """Return the jobs whose children have yet to follow what became of them."""
     text = "select id from jobs where untold_at is not null and deleted_at is null order by id"

@@ -177,6 +177,18 @@ def test_a_job_of_no_items_completes_with_its_parent_and_not_before(chain, store
     assert chain.run() == [fourth]
 
 
+def test_a_row_of_jobs_without_items_that_is_too_long_for_a_transaction_ends_all_the_same(chain, store):
+    first = last = chain.submit()
+    empty = [last := chain.submit(last, items=0) for _ in range(120)]
+    final = chain.submit(last)
+    assert chain.run() == [first]
+    assert len({*chain.statuses(*empty)}) == 2
+    assert chain.follow()
+    assert {*chain.statuses(*empty)} == {"completed"}
+    assert links.untold(store) == []
+    assert chain.run() == [final]
+
+
 def test_a_job_of_no_items_that_waits_is_cancelled_like_any_other(chain):
     first = chain.submit()
     second = chain.submit(first, items=0)
