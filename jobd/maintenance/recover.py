@@ -77,7 +77,7 @@ def _settle(
         doubtful = evidence.doubtful(found)
         answers = _ask(store, evidence, doubtful, go_on, stay)
         for item in evidence.foreign(found):
-            stay(f"task {item.task} is not registered here; --app names its program")
+            stay(_unknown(item.task, None if check_only else holder.daemon_id))
         verdicts = evidence.judge(found, answers)
         if doubtful and not go_on():
             # That may have taken long: who was told to leave meanwhile may not hold the lock any more.
@@ -97,6 +97,13 @@ def _settle(
         if len(found) < size:
             return
         last = (found[-1].job_id, found[-1].id)
+
+
+def _unknown(task: str, daemon_id: int | None) -> str:
+    if daemon_id is None:
+        return f"task {task} is not registered here; --app names its program"
+    # It was asked, or came by: what whoever asked has registered does not matter.
+    return f"task {task} is not registered by daemon {daemon_id}; start that with --app naming its program"
 
 
 def _ask(

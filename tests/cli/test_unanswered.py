@@ -66,6 +66,17 @@ def test_resume_warns_of_what_stays_as_recover_does(jobd, typed, said):
     assert f"warning: {said}" in answer.err.splitlines()
 
 
+def test_beside_a_daemon_it_is_its_program_that_is_missing_not_that_of_who_asks(jobd, make_app):
+    app = make_app()
+    with app.daemon():
+        answer = jobd(*APP, "recover")
+    assert answer.code == 1
+    assert (
+        "warning: 1 item stays: task send is not registered by daemon 1; start that with --app naming its program"
+        in answer.err.splitlines()
+    )
+
+
 def test_many_are_told_by_their_reason(jobd, rows):
     rows.job(["running", "running"], task="send", status="running")
     rows.change("update job_items set intent='order 7'")
