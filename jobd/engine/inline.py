@@ -17,12 +17,13 @@ from jobd.engine.bounds import Bounds
 from jobd.engine.daemon import Daemon
 from jobd.engine.passes import PASSES, due, is_due, next_time
 from jobd.engine.points import Crash
+from jobd.engine.polls import polled
 from jobd.engine.runner import run
 from jobd.errors import JobdError, UsageError
 from jobd.maintenance.finish import finish
 from jobd.policy import ASYNCIO
 from jobd.states import ITEM_ENDS, SKIPPED
-from jobd.store import links
+from jobd.store import links, polling
 from jobd.store.base import Transient
 from jobd.store.deadlines import next_deadline
 from jobd.store.outcome import STOPPED, status_of
@@ -180,6 +181,7 @@ class Inline(Daemon):
         if "fire" in self._due():
             self._pass("fire")
         counts: collections.Counter[str] = collections.Counter()
+        polling.take_up(self._store, polled(self._tasks), now=clock.now())
         # One pass asks about so many; what is not there yet is due later.
         while is_due(self._store, "poll", self._tasks, now=clock.now()):
             counts.update(_answered(self._pass("poll")))

@@ -21,7 +21,7 @@ from jobd.engine.polls import polled
 from jobd.engine.suspend import Suspends
 from jobd.errors import StoreUnusable
 from jobd.maintenance.finish import finish_removals, finish_requests
-from jobd.store import daemons, links, steer, vacuum
+from jobd.store import daemons, links, polling, steer, vacuum
 from jobd.store.base import Transient
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Upkeep:
             self._lane(name).ask(name)
         self._short.begin(self._files.open_log)
         self._long.begin()
-        self._outside.begin()
+        self._outside.begin(self._take_up)
 
     def _set(self, name: str) -> None:
         found, lane = PASSES[name], self._lane(name)
@@ -254,6 +254,10 @@ class Upkeep:
         """
         if polled(self._tasks):
             self._outside.ask("look")
+
+    def _take_up(self) -> None:
+        polling.take_up(self._store, polled(self._tasks), now=clock.now(), go_on=lambda: not self._outside.stopped)
+        self._see_when_to_ask()
 
     def _see_when_to_ask(self) -> None:
         self._passes.look_ahead("poll")

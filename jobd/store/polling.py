@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jobd.errors import Conflict, NotFound
 from jobd.states import FAILED, WAITING
+from jobd.store.batches import BATCH, Pace, always, in_batches
 from jobd.store.contradicted import of_items
 from jobd.store.deadlines import UNHINDERED
 from jobd.store.deliver import found, take, take_failure
 from jobd.store.reconcile import carry_out
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     from jobd.store.base import Connection, Store
     from jobd.store.deliver import Found
@@ -98,6 +99,32 @@ def next_poll(store: Store, tasks: Collection[str]) -> int | None:
 
 def _names(store: Store, tasks: Collection[str]) -> str:
     return store.pack([(task,) for task in tasks])
+
+
+_NEVER_ASKED: Final = (
+    "select i.id from job_items as i cross join jobs on jobs.id = i.job_id"
+    " where i.status = 'waiting' and i.poll_at is null and i.external_id is not null"
+    " and jobs.task in (select name from {tasks} as m) limit ?"
+)
+
+
+def take_up(store: Store, tasks: Collection[str], *, now: int, go_on: Callable[[], bool] = always) -> int:
+    """Have those items of ``tasks`` asked about that were left waiting while their task had no poll; return how many.
+
+    Where ``go_on`` says no between two batches, the rest is left to the next call.
+    """
+    chosen = _NEVER_ASKED.format(tasks=store.rows("name"))
+    statement = f"update job_items set poll_at = ? where id in ({chosen})"
+    pace = Pace(BATCH)
+
+    def ask(connection: Connection, size: int) -> int:
+        return int(connection.execute(statement, (now, _names(store, tasks), size)).rowcount)
+
+    # Mostly there are none, and nobody else's write has to wait for that.
+    params = (_names(store, tasks), 1)
+    if not tasks or store.read(lambda connection: connection.execute(chosen, params).fetchone()) is None:
+        return 0
+    return in_batches(lambda: pace.write(store, ask), go_on=go_on)
 
 
 _PUT_OFF: Final = (

@@ -299,6 +299,19 @@ def test_items_that_wait_for_the_same_work_end_together(app, jobd_clock):
     assert [result.value for result in job.results()] == ["all", "all"]
 
 
+@pytest.mark.parametrize("how", ["drain", "daemon"])
+def test_what_waited_before_its_task_had_a_poll_is_asked_about(app, how):
+    sent = app.task(name="sent")(lambda payload, ctx: ctx.defer(payload))
+    job = submitted(app, sent, "snap-1", "snap-2")
+    sent.poll(lambda external_id: external_id.upper())
+    if how == "drain":
+        app.drain()
+    else:
+        with app.daemon():
+            job.wait(20)
+    assert [result.value for result in job.refresh().results()] == ["SNAP-1", "SNAP-2"]
+
+
 def test_an_answer_about_what_was_not_asked_is_said_in_the_log(app, order, jobd_clock, caplog):
     order.poll(many=True)(lambda ids: {int(one): "yes" for one in ids})
     job = submitted(app, order, "7", "8")
