@@ -185,7 +185,7 @@ class Dispatcher:
                         self._commit(turn, pending)
                         pending.clear()
                 except Transient as error:
-                    self._hold_out(error)
+                    self._hold_out(error, pending)
         except Crash:
             raise
         except BaseException:
@@ -359,7 +359,7 @@ class Dispatcher:
         self._arrivals.late.clear()
         for attempt, outcome in pending:
             del self.registry[attempt.claimed.item_id]
-            if outcome.kind in RUN_ON:
+            if outcome.kind in RUN_ON and not attempt.abandoned:
                 self._give_up(attempt)
         if pending:
             self._pools.left([attempt.claimed for attempt, _ in pending])
@@ -386,12 +386,16 @@ class Dispatcher:
         if hang := self._pools.ailment:
             self._trouble.warning("degraded: %s; jobd start anew ends them", hang)
 
-    def _hold_out(self, error: Transient) -> None:
+    def _hold_out(self, error: Transient, pending: Sequence[tuple[Attempt, Outcome]]) -> None:
         """Keep what has arrived, claim nothing, and try again: handlers go on meanwhile."""
         if self.degraded != error.reason:
             self._trouble.warning("degraded: %s; outcomes are kept until the store can be written", error.reason)
         self.degraded = error.reason
         self._pools.undone()
+        for attempt, outcome in pending:
+            # Its handler may be who holds the lock. Where it can be ended, that must not wait for the store.
+            if outcome.kind in RUN_ON and not attempt.abandoned and self._pools.apart(attempt):
+                self._give_up(attempt)
         if self._stop_at is not None and clock.awake() >= self._stop_at:
             raise error
         time.sleep(0.0 if error.waited else 0.5)

@@ -152,6 +152,10 @@ class Pools:
             pool.claims.hangs(attempt.claimed.task)
         pool.claims.resize(pool.executor.size)
 
+    def apart(self, attempt: Attempt) -> bool:
+        """Say whether an attempt runs in a process of its own."""
+        return not self._of[attempt.claimed.task].executor.shares_process
+
     def came_back(self, attempt: Attempt) -> None:
         """One that was given up has ended after all."""
         pool = self._of[attempt.claimed.task]

@@ -347,3 +347,18 @@ def test_a_guard_that_is_killed_takes_its_worker_along_and_costs_one_item(app, u
         assert app.task(handlers.double, isolation="process").submit([1]).wait(SECONDS).counts.completed == 1
     (item,) = job.items()
     assert (item.error_type, item.error) == ("WorkerDied", "killed by SIGKILL")
+
+
+def test_a_handler_past_its_timeout_is_ended_though_it_keeps_everybody_from_writing(
+    app, path, tmp_path, until, times_out, monkeypatch
+):
+    monkeypatch.setattr("jobd.store.sqlite.BUSY_TIMEOUT_MS", 20)
+    task = app.task(handlers.locks_the_file, isolation="process", timeout=TIMEOUT, concurrency=1)
+    job = task.submit([str(tmp_path / "pids")], params=str(path))
+    with app.daemon(workers=1):
+        until((tmp_path / "pids").exists)
+        times_out()
+        assert job.wait(SECONDS).status == "failed"
+    (item,) = job.items()
+    assert (item.error_type, item.attempt) == ("TimeOut", 1)
+    assert not alive(pids(tmp_path / "pids")[0])

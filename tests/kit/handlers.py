@@ -163,6 +163,12 @@ def opens_its_own(how, ctx):
         ctx.defer("snap-1") if how == "defer" else ctx.save_result(1)
 
 
+def locks_the_file(path, ctx):
+    with _kept_app(ctx.params).atomic():
+        note(path)
+        hang()
+
+
 @functools.cache
 def _kept_app(path):
     return Jobd(path)
