@@ -117,6 +117,8 @@ class Setting(NamedTuple):
 
 
 SETTINGS: Final = tuple(Setting(row.name, **row.metadata) for row in fields(Settings))
+# What a command of `map` is told of its item: it may be jobd itself.
+_FOR_COMMANDS: Final = ("JOBD_ITEM", "JOBD_JOB", "JOBD_ATTEMPT")
 _BY_NAME: Final = {setting.name: setting for setting in SETTINGS}
 
 
@@ -128,7 +130,11 @@ def settings(keywords: Mapping[str, Any], environment: Mapping[str, str] | None 
     """
     environment = os.environ if environment is None else environment
     refuse_unknown("setting", keywords, _BY_NAME)
-    variables = {name: value for name, value in environment.items() if name.startswith(PREFIX)}
+    variables = {
+        name: value
+        for name, value in environment.items()
+        if name.startswith(PREFIX) and name not in _FOR_COMMANDS and not name.startswith(f"{_FOR_COMMANDS[0]}_")
+    }
     known = [setting.variable for setting in SETTINGS]
     refuse_unknown("variable", variables, [DATABASE, *known])
     given = {
