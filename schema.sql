@@ -144,12 +144,24 @@ create table result_data (
   data     blob    not null                             -- zlib
 );
 
--- What an attempt printed or logged: the last 64 KiB.
+-- What an attempt logged: the last 64 KiB.
 create table item_output (
   item_id    integer primary key references job_items (id) on delete cascade,
   attempt    integer not null,
   text       text    not null,
   truncated  integer not null default 0
+);
+
+-- What a command printed, as it came: the last 64 KiB of both streams together. Written anew by each attempt, so that the
+-- ids are in the order in which they ended.
+create table command_output (
+  id         integer primary key autoincrement,
+  item_id    integer not null references job_items (id) on delete cascade,
+  attempt    integer not null,
+  stdout     blob    not null,
+  stderr     blob    not null,
+  truncated  integer not null default 0,
+  constraint command_output_item_once unique (item_id)
 );
 
 create table job_events (

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 
-from jobd import clock, config
+from jobd import clock, config, shell
 from jobd.care import Care
 from jobd.errors import UsageError
 from jobd.job import Job
@@ -58,7 +58,7 @@ class Jobd(Serving, Care, Lookup):
         self.executors: Mapping[str, futures.Executor] = checked_executors(executors or {})
         # Who is named in the history for what is done through this object.
         self.actor = "python"
-        self._tasks: dict[str, Task[Any, Any]] = {}
+        self._tasks: dict[str, Task[Any, Any]] = {shell.NAME: shell.task(self)}
         self._store: SqliteStore | None = None
         self._running: Daemon | None = None
         self._drained_by: int | None = None  # a thread

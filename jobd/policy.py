@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 THREAD: Final = "thread"
 PROCESS: Final = "process"
 ASYNCIO: Final = "asyncio"
-_OWN: Final = (THREAD, PROCESS, ASYNCIO)
+COMMAND: Final = "command"  # of the task `shell` alone
+_OWN: Final = (THREAD, PROCESS, ASYNCIO, COMMAND)
 HANDLERS: Final = 100  # of an async task that run at once, where it has no concurrency of its own
 DEFAULT_BACKOFF: Final = 1.0  # seconds
 LONGEST_BACKOFF: Final = 3_600.0
@@ -138,6 +139,10 @@ class Policy:
             return replace(self, concurrency=HANDLERS)
         return self
 
+    def retries_on(self, kind: type[BaseException]) -> bool:
+        """Say whether an error of this kind is tried again while there are tries left."""
+        return any(issubclass(kind, one) for one in self.retry_on)
+
     def retry_in(self, failures: int) -> float | None:
         """Return after how many seconds an attempt that failed is tried again, ``failures`` before it counted; None
         where it is not.
@@ -246,7 +251,7 @@ def _isolation(given: Any, function: Callable[..., Any]) -> str:
         return ASYNCIO
     if given is None:
         return THREAD
-    if not isinstance(given, str) or not given or given == ASYNCIO:
+    if not isinstance(given, str) or not given or given in {ASYNCIO, COMMAND}:
         hint = 'isolation="thread", "process", or the name of one of Jobd(executors=…)'
         raise UsageError(f"isolation: not {given!r}", hint=hint)
     return given

@@ -18,7 +18,7 @@ from jobd.states import CANCELLED, FAILED, SKIPPED
 from jobd.store.outcome import DEFERRED
 
 if TYPE_CHECKING:
-    from jobd.store.outcome import Kind
+    from jobd.store.outcome import Kind, Printed
 
 _ERROR_LIMIT: Final = 4096
 _OURS: Final = os.path.join(os.path.dirname(__file__), "")  # noqa: PTH118, PTH120 - the beginning of a text
@@ -29,7 +29,7 @@ class Answer(NamedTuple):
 
     ``value`` is JSON text, ``trace`` is kept with what was logged. ``wanted`` says that it is tried again where its
     task has a try left, ``after`` in how many seconds where the handler said so. ``deferral`` holds the fields of a
-    ``Deferral``, of one that was left waiting.
+    ``Deferral``, of one that was left waiting. ``printed`` is what a command left.
     """
 
     kind: Kind
@@ -40,6 +40,7 @@ class Answer(NamedTuple):
     wanted: bool = False
     after: float | None = None
     deferral: tuple[Any, ...] | None = None
+    printed: Printed | None = None
 
 
 def answer_to(error: BaseException, retry_on: tuple[type[BaseException], ...]) -> Answer:

@@ -17,7 +17,7 @@ from jobd import clock, codec, loading
 from jobd.context import Context, Line, tail
 from jobd.engine.answer import Answer, answer_to
 from jobd.engine.beside import beside, none_left_open
-from jobd.engine.talk import Talk
+from jobd.engine.talk import END, HELLO, Talk
 from jobd.errors import Cancelled, JobdError, Lost, Skip, StoreBusy, StoreUnusable
 from jobd.states import COMPLETED
 from jobd.tasks import Task
@@ -26,10 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-HELLO: Final = "hello"
 REFUSED: Final = "refused"
 LOG: Final = "log"
-END: Final = "end"
 _ASKED: Final = "the attempt was asked to end"
 
 

@@ -6,14 +6,15 @@ import contextlib
 import logging
 import signal
 import threading
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from jobd.engine.worker import Died, Worker
+from jobd.engine.worker import Died
 from jobd.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable
 
+    from jobd.engine.worker import Worker
     from jobd.policy import Policy
 
 log = logging.getLogger("jobd.processes")
@@ -22,23 +23,24 @@ _AGAIN: Final = 1.0  # seconds until a place whose worker could not start tries 
 
 
 class Crew:
-    """Each thread has a worker of its own, which imports ``program``. The first of them has when this is made.
+    """Each thread has a worker of its own; ``start`` starts one."""
 
-    Raises:
-        UsageError: the program cannot be imported, or no process can be started.
-    """
-
-    def __init__(self, program: Mapping[str, Any]) -> None:
+    def __init__(self, start: Callable[[], Worker]) -> None:
         # Why none could be started when one was asked for the last time.
         self.ailment: str | None = None
-        self._program = program
+        self._new = start
         self._mine = _Mine()
         self._lock = threading.Lock()
         self._workers: set[Worker] = set()
         self._closed = threading.Event()
-        self._ready = [self._first()]
+        self._ready: list[Worker] = []
 
-    def _first(self) -> Worker:
+    def prove(self) -> None:
+        """Start the first, and wait until it has imported its program.
+
+        Raises:
+            UsageError: the program cannot be imported, or no process can be started.
+        """
         try:
             worker = self._start()
         except OSError as error:
@@ -48,7 +50,7 @@ class Crew:
         except BaseException:
             self._end(worker)
             raise
-        return worker
+        self._ready.append(worker)
 
     def join(self) -> None:
         """Have a worker for this thread, without waiting for it."""
@@ -131,7 +133,7 @@ class Crew:
         with self._lock:
             if self.closed:
                 raise OSError("the daemon leaves")
-            worker = Worker(self._program)
+            worker = self._new()
             self._workers.add(worker)
             return worker
 

@@ -21,8 +21,10 @@ from jobd.engine.pools import Pools
 from jobd.engine.runner import Attempt
 from jobd.engine.sparingly import Sparingly
 from jobd.errors import UsageError
+from jobd.policy import COMMAND
 from jobd.store.base import CLIENT_PATIENCE, Transient
 from jobd.store.outcome import LOOK_AGAIN, RUN_ON, Outcome
+from jobd.store.ready import has_jobs
 from jobd.store.settle import Settled, settle
 
 if TYPE_CHECKING:
@@ -89,7 +91,10 @@ class Dispatcher:
         self._started = {} if started is None else started
         self._arrivals = Arrivals(self.registry, wake.nudge)
         self._pools = Pools(
-            tasks, executor=lambda isolation: executor(isolation, self._arrivals.deliver), claims=self._claims_for
+            tasks,
+            executor=lambda isolation: executor(isolation, self._arrivals.deliver),
+            claims=self._claims_for,
+            rests=self._rests,
         )
         self._rescue = rescue
         self._after_commit = after_commit
@@ -205,7 +210,8 @@ class Dispatcher:
         pending: list[tuple[Attempt, Outcome]] = []
         try:
             self._collect(pending)
-            # Whatever has run since the last turn may have added items.
+            # Whatever has run since the last turn may have added items, and jobs.
+            self._pools.grow()
             self._pools.look()
             turn = self._turn([outcome for _, outcome in pending], patience=CLIENT_PATIENCE)
             self._commit(turn, pending)
@@ -307,6 +313,10 @@ class Dispatcher:
             bounds=Bounds(tasks, self._started),
             ahead=self._ahead,
         )
+
+    def _rests(self, task: Task[..., object]) -> bool:
+        """Say whether it is the task that every app has, in a file that has no job of it: there it costs nothing."""
+        return task.policy.isolation == COMMAND and not self._store.read(lambda found: has_jobs(found, task.name))
 
     def _unique(self) -> dict[str, Unique]:
         return {name: once for name, task in self._tasks.items() if (once := task.policy.once) is not None}

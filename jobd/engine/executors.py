@@ -10,7 +10,7 @@ from jobd import clock
 from jobd.engine.points import Crash
 from jobd.engine.runner import run
 from jobd.engine.threads import Threads
-from jobd.policy import ASYNCIO, PROCESS
+from jobd.policy import ASYNCIO, COMMAND, PROCESS
 from jobd.states import FAILED
 from jobd.store.outcome import STOPPED
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from concurrent import futures
 
     from jobd.engine.executor import Deliver, Executor
+    from jobd.engine.processes import Asked
     from jobd.engine.runner import Attempt
     from jobd.store.outcome import Outcome
     from jobd.store.sqlite import SqliteStore
@@ -52,7 +53,13 @@ class Executors:
     def make(self, isolation: str, deliver: Deliver) -> Executor:
         """Return a new one; outcomes go to ``deliver``."""
         if isolation == PROCESS:
-            return self._processes(deliver)
+            from jobd.engine.handlers import Handlers  # noqa: PLC0415 - who has no such task does not pay for it
+
+            return self._processes(Handlers(self._store, self._tasks), deliver)
+        if isolation == COMMAND:
+            from jobd.engine.commands import Commands  # noqa: PLC0415 - as above
+
+            return self._processes(Commands(self._store.path), deliver)
         if isolation == ASYNCIO:
             return self._loop(deliver)
         if isolation in self._named:
@@ -60,16 +67,16 @@ class Executors:
         here = functools.partial(self._until_crash, functools.partial(run, self._store))
         return Threads(self._workers, run=here, deliver=deliver, at_end=self._store.close)
 
-    def _processes(self, deliver: Deliver) -> Executor:
-        from jobd.engine.processes import Processes  # noqa: PLC0415 - who has no such task does not pay for it
+    def _processes(self, asked: Asked, deliver: Deliver) -> Executor:
+        from jobd.engine.processes import Processes  # noqa: PLC0415 - as above
 
         return Processes(
             self._workers,
-            store=self._store,
-            tasks=self._tasks,
+            asked=asked,
             deliver=deliver,
             freed=self._freed,
             within=self._until_crash,
+            at_end=self._store.close,
         )
 
     def _loop(self, deliver: Deliver) -> Executor:

@@ -179,7 +179,7 @@ class Futures:
 
     def _order(self, attempt: Attempt) -> remote.Order:
         claimed, task = attempt.claimed, attempt.task
-        timeout = task.policy.timeout
+        timeout = attempt.policy.timeout
         if task.name not in self._found:
             self._found[task.name] = _place(task)
         return remote.Order(
@@ -224,7 +224,7 @@ class Futures:
             return _concluded(attempt, future.result())
         if isinstance(error, KeyboardInterrupt) and not self.shares_process:
             return attempt.outcome(STOPPED, attempt.began_at, clock.now(), error="interrupted from the keyboard")
-        answer = answer_to(error, attempt.task.policy.retry_on)
+        answer = answer_to(error, attempt.policy.retry_on)
         if isinstance(error, BrokenExecutor):
             self._broken = answer.error
             # It does not say which of those that it ran took it along.

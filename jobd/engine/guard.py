@@ -19,6 +19,7 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Callable  # noqa: TC003 - typing takes longer to load than all of this
 
 TERM = b"T"
 MERCY = 0.5  # seconds between being asked to end and being killed
@@ -33,8 +34,7 @@ def main() -> None:
     for descriptor in (lifeline, talk):
         os.set_inheritable(descriptor, False)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    # Whoever is orphaned below becomes a child of this process, and cannot get lost.
-    _prctl(_SET_CHILD_SUBREAPER, 1)
+    adopt_orphans()
     guard = os.getpid()
     worker = os.fork()
     if worker == 0:
@@ -49,6 +49,23 @@ def main() -> None:
     with contextlib.suppress(OSError):  # the daemon is gone
         os.write(lifeline, b"%d" % code)
     os._exit(0)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of whoever is orphaned below: nobody gets lost."""
+    _prctl(_SET_CHILD_SUBREAPER, 1)
+
+
+def woken_by_children() -> int:
+    """Return what can be read from when a child has ended; ignore the signals that are the daemon's."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    wake, wakes = os.pipe()
+    for descriptor in (wake, wakes):
+        os.set_blocking(descriptor, False)
+    signal.set_wakeup_fd(wakes, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    return wake
 
 
 def _be_worker(talk: int) -> None:
@@ -70,18 +87,12 @@ class _Guard:
         self._worker = worker
         self._code: int | None = None
         self._until: float | None = None
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)
-        self._wake, wakes = os.pipe()
-        for descriptor in (self._wake, wakes):
-            os.set_blocking(descriptor, False)
-        signal.set_wakeup_fd(wakes, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
+        self._wake = woken_by_children()
         self._poll = select.poll()
         self._poll.register(lifeline, select.POLLIN)
         self._poll.register(self._wake, select.POLLIN)
         # The lifeline's other end may live on in a copy of the daemon that C code forked; this shows its own end.
-        self._daemon = _descriptor_of(daemon)
+        self._daemon = descriptor_of(daemon)
         if self._daemon is not None:
             self._poll.register(self._daemon, select.POLLIN)
         self._orphaned = os.getppid() != daemon
@@ -127,21 +138,34 @@ class _Guard:
             self._code = os.waitstatus_to_exitcode(status)
 
     def _clear(self) -> int:
-        """Kill until nobody is left: who was about to fork when it was looked for has left a child."""
-        me = os.getpid()
-        while True:
-            left = _left(me) if self._code is None or _has_children() else []
-            for pid in left:
-                with contextlib.suppress(OSError):  # gone, or another user's
-                    os.kill(pid, signal.SIGKILL)
-            try:
-                self._note(*os.waitpid(-1, 0))
-                while (found := os.waitpid(-1, os.WNOHANG))[0]:
-                    self._note(*found)
-            except ChildProcessError:
-                if not left:
-                    return -signal.SIGKILL if self._code is None else self._code
-                time.sleep(0.001)  # not this process's to wait for
+        clear(self._note)
+        return -signal.SIGKILL if self._code is None else self._code
+
+
+def clear(note: Callable[[int, int], None]) -> None:
+    """Kill until nobody is left: who was about to fork when it was looked for has left a child.
+
+    ``note`` is given the pid and the status of each that has ended.
+    """
+    me = os.getpid()
+    while True:
+        left = _left(me) if _has_children() else []
+        for pid in left:
+            with contextlib.suppress(OSError):  # gone, or another user's
+                os.kill(pid, signal.SIGKILL)
+        try:
+            note(*os.waitpid(-1, 0))
+            while (found := os.waitpid(-1, os.WNOHANG))[0]:
+                note(*found)
+        except ChildProcessError:
+            if not left:
+                return
+            time.sleep(0.001)  # not this process's to wait for
+
+
+def nobody_left() -> bool:
+    """Say whether nothing is left of what this process has started."""
+    return not _has_children() if _LINUX else not _left(os.getpid())
 
 
 def _has_children() -> bool:
@@ -154,7 +178,7 @@ def _has_children() -> bool:
     return True
 
 
-def _descriptor_of(pid: int) -> int | None:
+def descriptor_of(pid: int) -> int | None:
     """Return what shows the end of a process; None where there is no such thing, or the process."""
     try:
         return os.pidfd_open(pid)

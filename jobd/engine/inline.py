@@ -21,7 +21,7 @@ from jobd.engine.polls import polled
 from jobd.engine.runner import run
 from jobd.errors import JobdError, UsageError
 from jobd.maintenance.finish import finish
-from jobd.policy import ASYNCIO
+from jobd.policy import ASYNCIO, COMMAND
 from jobd.states import ITEM_ENDS, SKIPPED
 from jobd.store import links, polling
 from jobd.store.base import Transient
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from jobd.config import Settings
     from jobd.engine.bounds import Started
+    from jobd.engine.commands import Commands
     from jobd.engine.executor import Deliver
     from jobd.engine.runner import Attempt
     from jobd.maintenance.report import Change, Report
@@ -140,6 +141,7 @@ class Inline(Daemon):
         self._rated = started
         self._undo = contextlib.ExitStack()
         self._line: OneByOne | None = None
+        self._commands: Commands | None = None
 
     def __enter__(self) -> Self:
         """Take the lock.
@@ -274,11 +276,21 @@ class Inline(Daemon):
         return self._line
 
     def _run(self, attempt: Attempt) -> Outcome:
+        if attempt.task.policy.isolation == COMMAND:
+            return self._run_command(attempt)
         if attempt.task.policy.isolation != ASYNCIO:
             return run(self._store, attempt, through=_THROUGH)
         from jobd.engine.awaiting import run_in_a_loop  # noqa: PLC0415 - asyncio, only where there are async handlers
 
         return run_in_a_loop(self._store, attempt, through=_THROUGH)
+
+    def _run_command(self, attempt: Attempt) -> Outcome:
+        if self._commands is None:
+            from jobd.engine.commands import Commands  # noqa: PLC0415 - who has no commands does not pay for it
+
+            self._commands = Commands(self._store.path)
+            self._undo.callback(self._commands.crew.close)
+        return self._commands.run(attempt)
 
 
 def _answered(report: Report) -> dict[str, int]:

@@ -9,18 +9,18 @@ from __future__ import annotations
 import collections
 from typing import TYPE_CHECKING, Final
 
+from jobd.policy import COMMAND
 from jobd.store.outcome import INTERRUPTED, OVERDUE, TIMED_OUT
-from jobd.store.wording import span
+from jobd.store.wording import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from jobd.engine.runner import Attempt
     from jobd.maintenance.time_out import Hung
-    from jobd.store.outcome import Outcome
+from jobd.store.outcome import Outcome
 
 NEVER: Final = float("inf")
-_MINUTE: Final = 60
 
 
 class Overdue:
@@ -34,7 +34,7 @@ class Overdue:
     def handed(self, attempts: Iterable[Attempt], awake: float) -> None:
         """Take note of attempts that begin now or later."""
         for attempt in attempts:
-            timeout = attempt.task.policy.timeout
+            timeout = _timeout(attempt)
             if timeout is not None and awake + timeout < self.next:
                 self.next = awake + timeout
 
@@ -73,7 +73,7 @@ class Overdue:
         self.next = NEVER
         overdue = []
         for attempt in self._registry.values():
-            timeout = attempt.task.policy.timeout
+            timeout = _timeout(attempt)
             if timeout is None or attempt.collected:
                 continue
             due = (attempt.began if attempt.started else awake) + timeout
@@ -84,18 +84,21 @@ class Overdue:
         return overdue
 
 
+def _timeout(attempt: Attempt) -> float | None:
+    # A command's own guard ends it in time, and still tells what it has printed.
+    return None if attempt.policy.isolation == COMMAND else attempt.policy.timeout
+
+
 def _runs(attempt: Attempt) -> bool:
     return attempt.started and not attempt.collected
 
 
 def _timed_out(attempt: Attempt, now: int) -> Outcome:
-    timeout = attempt.task.policy.timeout or 0.0
-    words = f"{timeout:g} s" if timeout < _MINUTE else span(int(timeout * 1000))
+    policy = attempt.policy
+    words = seconds(policy.timeout or 0.0)
     at = max(now, attempt.began_at)
     outcome = attempt.outcome(TIMED_OUT, attempt.began_at, at, f"timed out after {words}")._replace(
         error_type="TimeOut"
     )
-    policy = attempt.task.policy
-    wanted = any(issubclass(TimeoutError, one) for one in policy.retry_on)
-    wait = policy.retry_in(attempt.claimed.failures) if wanted else None
+    wait = policy.retry_in(attempt.claimed.failures) if policy.retries_on(TimeoutError) else None
     return outcome if wait is None else outcome._replace(kind=OVERDUE, available_at=at + int(wait * 1000))

@@ -49,7 +49,8 @@ class Pool(NamedTuple):
 class Pools:
     """The executors of one daemon. They come into being with the first task that names them.
 
-    ``executor`` makes the one of a name, ``claims`` what is claimed for so many slots and these tasks.
+    ``executor`` makes the one of a name, ``claims`` what is claimed for so many slots and these tasks. A task that
+    ``rests`` has nothing to do; none is made for it.
     """
 
     def __init__(
@@ -58,10 +59,12 @@ class Pools:
         *,
         executor: Callable[[str], Executor],
         claims: Callable[[Mapping[str, Task[..., object]], int, Solitude], Claims],
+        rests: Callable[[Task[..., object]], bool] = lambda _: False,
     ) -> None:
         self._tasks = tasks
         self._executor = executor
         self._claims = claims
+        self._rests = rests
         self._pools: dict[str, Pool] = {}
         self._known: dict[str, dict[str, Task[..., object]]] = {}  # the tasks of each
         self._of: dict[str, Pool] = {}  # by task
@@ -75,7 +78,7 @@ class Pools:
             raise
 
     def grow(self) -> None:
-        """Make the executors of tasks that were registered since.
+        """Make the executors of tasks that were registered since, or have something to do.
 
         Raises:
             UsageError: one of them cannot run its task, which stays unclaimed.
@@ -83,7 +86,7 @@ class Pools:
         if len(self._of) + len(self._refused) == len(self._tasks):
             return
         for name, task in tuple(self._tasks.items()):
-            if name not in self._of and name not in self._refused:
+            if name not in self._of and name not in self._refused and not self._rests(task):
                 self._refused.add(name)
                 self._of[name] = self._pool(task.policy.isolation, task)
                 self._refused.discard(name)

@@ -7,50 +7,50 @@ takes nothing along but the one item that it ran.
 from __future__ import annotations
 
 import contextlib
-import signal
 import threading
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
-from jobd import clock, loading
-from jobd.engine.answer import Answer, answer_to, output
-from jobd.engine.calls import serve, told
-from jobd.engine.child import END
-from jobd.engine.crew import Crew, words
-from jobd.engine.line import line_to
+from jobd import clock
+from jobd.engine.answer import Answer, output
+from jobd.engine.crew import words
 from jobd.engine.points import reach
-from jobd.engine.runner import begin, conclude, context_of
+from jobd.engine.runner import begin, conclude
 from jobd.engine.threads import Threads
-from jobd.engine.worker import Died, program_of
+from jobd.engine.worker import Died
 from jobd.errors import UsageError
-from jobd.policy import PROCESS
 from jobd.states import CANCELLED, FAILED
 from jobd.store.outcome import RELEASED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
-    from jobd.context import Line
+    from jobd.engine.crew import Crew
     from jobd.engine.executor import Deliver
     from jobd.engine.runner import Attempt
     from jobd.engine.worker import Worker
-    from jobd.loading import Place
-    from jobd.store import Store
     from jobd.store.outcome import Outcome
-    from jobd.tasks import Task
 
 _BEFORE: Final = Answer(CANCELLED, None, "Cancelled", "before it began")
 _KILLED: Final = Answer(CANCELLED, None, "Cancelled", "killed: it went on after it was asked to end")
 
 
+class Asked(Protocol):
+    """Whoever has workers run attempts: which these are, and how one is asked."""
+
+    crew: Crew
+
+    def at_start(self) -> None:
+        """Do what each thread of the executor begins with."""
+
+    def ask(self, worker: Worker, attempt: Attempt) -> Answer:
+        """Have ``worker`` run an attempt and return what came of it; raise Died or OSError where it dies over that."""
+
+
 class Processes:
-    """Runs attempts in ``size`` worker processes. What a handler leaves running ends with its worker.
+    """Runs attempts in ``size`` worker processes, as ``asked``. What one leaves running ends with its worker.
 
-    ``deliver`` takes an outcome to the dispatcher, ``freed`` tells it that a place that was lost is there again;
-    ``within`` calls what runs an attempt, and sees to what no attempt may raise. One worker has imported the tasks when
-    the constructor returns.
-
-    Raises:
-        UsageError: one of the tasks cannot be imported, or no process can be started.
+    ``deliver`` takes an outcome to the dispatcher, ``freed`` tells it that a place that was lost is there
+    again; ``within`` calls what runs an attempt, and sees to what no attempt may raise.
     """
 
     shares_process = False
@@ -62,22 +62,18 @@ class Processes:
         self,
         size: int,
         *,
-        store: Store,
-        tasks: Mapping[str, Task[..., object]],
+        asked: Asked,
         deliver: Deliver,
         freed: Callable[[], None],
         within: Callable[[Callable[[Attempt], Outcome], Attempt], Outcome],
+        at_end: Callable[[], None],
     ) -> None:
         self.size = size
-        self._store = store
+        self._crew = asked.crew
+        self._ask = asked.ask
         self._outward = deliver
         self._freed = freed
-        self._places = {
-            name: loading.place_of(task.function, f"task {name}")
-            for name, task in tuple(tasks.items())
-            if task.policy.isolation == PROCESS
-        }
-        self._crew = Crew(program_of(self._places))
+        self._at_end = at_end
         self._lock = threading.Lock()
         self._running: dict[Attempt, Worker] = {}
         self._given_up: set[Attempt] = set()
@@ -85,7 +81,7 @@ class Processes:
             size,
             run=lambda attempt: within(self._run, attempt),
             deliver=self._deliver,
-            at_start=self._crew.join,
+            at_start=asked.at_start,
             at_end=self._leave,
         )
 
@@ -164,55 +160,16 @@ class Processes:
     def _answer(self, worker: Worker, attempt: Attempt) -> Answer:
         reach("handler.before")
         try:
-            job, line = self._job(attempt)
-        except UsageError as error:
-            # A task that was registered after the first worker had started.
-            return answer_to(error, ())
-        try:
-            worker.ask(job)
-            while (heard := worker.hear())[0] != END:
-                serve(worker, heard, attempt, line)
+            answer = self._ask(worker, attempt)
         except (Died, OSError):
             return self._died(worker, attempt)
         reach("handler.after")
-        _, signalled, *answer = heard
-        if signalled and not worker.doomed:
-            # By somebody else: nobody cancels this attempt. It has left.
-            worker.doomed = True
-            return _fallen(attempt, -signal.SIGTERM)
-        return Answer(*answer)
-
-    def _job(self, attempt: Attempt) -> tuple[dict[str, Any], Line]:
-        """Return what the worker is told of an attempt, and the line that its calls take."""
-        claimed, task = attempt.claimed, attempt.task
-        line = line_to(
-            self._store,
-            lambda: attempt.cancelled,
-            period=attempt.period,
-            refresh=attempt.claimed.refresh,
-            polled=task.poller is not None,
-        )
-        context = attempt.context = context_of(attempt, line) if task.wants_context else None
-        job = {
-            "task": task.name,
-            "place": self._place(task),
-            "retry_on": [loading.class_name(one) for one in task.policy.retry_on],
-            "payload": claimed.payload,
-            "params": claimed.params if context is not None else None,
-            "ctx": None if context is None else told(context),
-            "db": self._store.path,
-        }
-        return job, line
-
-    def _place(self, task: Task[..., object]) -> Place:
-        if task.name not in self._places:
-            self._places[task.name] = loading.place_of(task.function, f"task {task.name}")
-        return self._places[task.name]
+        return answer
 
     def _died(self, worker: Worker, attempt: Attempt) -> Answer:
         asked = worker.doomed
         worker.end()
-        return _KILLED if asked else _fallen(attempt, worker.code)
+        return _KILLED if asked else fallen(attempt, worker.code)
 
     def _deliver(self, attempt: Attempt, outcome: Outcome) -> None:
         given_up = attempt in self._given_up
@@ -224,7 +181,7 @@ class Processes:
 
     def _leave(self) -> None:
         self._crew.give_up()
-        self._store.close()
+        self._at_end()
 
     def _regain(self, attempt: Attempt) -> None:
         """Give its place back, once there is a warm worker for it."""
@@ -237,7 +194,6 @@ class Processes:
         self._freed()
 
 
-def _fallen(attempt: Attempt, code: int | None) -> Answer:
+def fallen(attempt: Attempt, code: int | None) -> Answer:
     """Return what it means that a worker ended by itself, which is tried again as any exception is."""
-    wanted = any(issubclass(Exception, one) for one in attempt.task.policy.retry_on)
-    return Answer(FAILED, None, "WorkerDied", words(code), wanted=wanted)
+    return Answer(FAILED, None, "WorkerDied", words(code), wanted=attempt.policy.retries_on(Exception))

@@ -13,7 +13,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from jobd.store.outcome import BACK, KINDS, Outcome
+from jobd.store.outcome import BACK, KINDS, Outcome, Printed
 from jobd.store.settle import settle
 
 if TYPE_CHECKING:
@@ -85,7 +85,12 @@ def _read(path: Path) -> Iterator[tuple[tuple[int, int], Outcome]]:
             fields = json.loads(line)
             daemon = fields.pop("daemon")
             output = fields.pop("output")
-            outcome = Outcome(**fields, output=tuple(output) if output else None)
+            printed = fields.pop("printed", None)
+            outcome = Outcome(
+                **fields,
+                output=tuple(output) if output else None,
+                printed=Printed(*printed) if printed else None,
+            )
             writer = int(daemon[0]), int(daemon[1])
         except (ValueError, TypeError, LookupError, AttributeError):
             log.warning("a line of %s cannot be read", path)

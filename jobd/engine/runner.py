@@ -16,16 +16,18 @@ from jobd.engine.line import line_to
 from jobd.engine.points import Crash, reach
 from jobd.errors import Cancelled
 from jobd.hooks import idempotency_key
+from jobd.overrides import overridden
 from jobd.states import COMPLETED
 from jobd.store.base import Transient
 from jobd.store.defer import Deferral
-from jobd.store.outcome import RESCHEDULED, Kind, Outcome
+from jobd.store.outcome import OVERDUE, RESCHEDULED, TIMED_OUT, Kind, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
     from jobd.context import Line
+    from jobd.policy import Policy
     from jobd.store import Store
     from jobd.store.claim import Claimed
     from jobd.tasks import Task
@@ -52,6 +54,11 @@ class Attempt:
         self.collected = False  # its outcome waits to be settled
         self.seconds = 0.0
         self.period: str | None = None  # what its result claims, where its task is unique
+
+    @property
+    def policy(self) -> Policy:
+        """How it is run: as its task says, where its job says nothing itself."""
+        return overridden(self.task.policy, self.claimed.policy)
 
     def outcome(self, kind: Kind, started_at: int, completed_at: int, error: str | None = None) -> Outcome:
         """Return an outcome of this attempt, with what its handler has logged so far, which may run on."""
@@ -168,7 +175,7 @@ class Call:
         if isinstance(error, self._through):
             return False
         # SystemExit too: it would end the thread without a word.
-        self._answer = answer_to(error, self._attempt.task.policy.retry_on)
+        self._answer = answer_to(error, self._attempt.policy.retry_on)
         return True
 
     def outcome(self) -> Outcome:
@@ -191,8 +198,8 @@ class Call:
 def begin(attempt: Attempt) -> None:
     """Note that an attempt begins now."""
     attempt.began, attempt.began_at = clock.awake(), clock.now()
-    if attempt.task.policy.unique is not None:
-        attempt.period = attempt.task.policy.period(attempt.began_at)
+    if attempt.policy.unique is not None:
+        attempt.period = attempt.policy.period(attempt.began_at)
     # After its times: who sees it started looks at them.
     attempt.started = True
 
@@ -214,25 +221,27 @@ def conclude(attempt: Attempt, answer: Answer, kept: tuple[str, bool] | None, *,
         answer.error,
         kept,
         saved,
+        printed=answer.printed,
     )
     if answer.deferral is not None:
         deferral = Deferral(*answer.deferral)._replace(polled=attempt.task.poller is not None)
         return outcome._replace(deferral=deferral)
     wait = _again(attempt, answer) if answer.wanted else None
     if wait is not None:
-        return outcome._replace(kind=RESCHEDULED, available_at=outcome.completed_at + int(wait * 1000))
+        kind: Kind = OVERDUE if answer.kind == TIMED_OUT else RESCHEDULED
+        return outcome._replace(kind=kind, available_at=outcome.completed_at + int(wait * 1000))
     return outcome if attempt.period is None else outcome._replace(period=attempt.period, refresh=claimed.refresh)
 
 
 def _again(attempt: Attempt, answer: Answer) -> float | None:
     """Return in how many seconds it is tried again; None where it has no try left."""
-    wait = attempt.task.policy.retry_in(attempt.claimed.failures)
+    wait = attempt.policy.retry_in(attempt.claimed.failures)
     return wait if wait is None or answer.after is None else answer.after
 
 
 def context_of(attempt: Attempt, line: Line) -> Context:
     """Return what the handler of an attempt that has begun is given."""
-    claimed, timeout = attempt.claimed, attempt.task.policy.timeout
+    claimed, timeout = attempt.claimed, attempt.policy.timeout
     return Context(
         job_id=claimed.job_id,
         item_id=claimed.item_id,

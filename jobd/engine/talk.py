@@ -11,6 +11,10 @@ import os
 import struct
 from typing import Any, Final
 
+# The first word of whoever is started, when it is ready, and the last of each thing that it was asked.
+HELLO: Final = "hello"
+END: Final = "end"
+
 _LENGTH: Final = struct.Struct(">Q")
 _READ: Final = 1024 * 1024
 

@@ -13,13 +13,12 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
-from jobd.engine.child import HELLO
 from jobd.engine.guard import MERCY, TERM
-from jobd.engine.talk import Talk
+from jobd.engine.talk import HELLO, Talk
 from jobd.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from jobd.loading import Place
 
@@ -36,10 +35,11 @@ class Died(Exception):
 class Worker:
     """A process that runs handlers. One thread talks to it; ``ask_to_end`` and ``gone`` may be called from any.
 
-    ``program`` is what it imports: the arguments, the path, and the places of the tasks.
+    ``program`` is what it imports: the arguments, the path, and the places of the tasks. ``words`` are those with which
+    this very Python becomes it, or its guard.
     """
 
-    def __init__(self, program: Mapping[str, Any]) -> None:
+    def __init__(self, program: Mapping[str, Any], words: Sequence[str] = ()) -> None:
         self.pid = 0
         self.items = 0
         # Asked to end, by this side: it is used no more, whatever it still answers.
@@ -52,7 +52,7 @@ class Worker:
         self._lifeline, far = socket.socketpair()
         with theirs, far:
             try:
-                self._guard = _spawn(far.fileno(), theirs.fileno())
+                self._guard = _spawn(words or (*_flags(), _GUARD), far.fileno(), theirs.fileno())
             except BaseException:
                 ours.close()
                 self._lifeline.close()
@@ -197,9 +197,9 @@ def program_of(places: Mapping[str, Place]) -> dict[str, Any]:
     return {"argv": sys.argv, "path": list(map(str, sys.path)), "tasks": dict(places)}
 
 
-def _spawn(lifeline: int, talk: int) -> subprocess.Popen[bytes]:
+def _spawn(words: Sequence[str], lifeline: int, talk: int) -> subprocess.Popen[bytes]:
     # Its own directory must not shadow the standard library's modules.
-    command = [sys.executable, "-P", *_flags(), _GUARD, str(lifeline), str(talk), str(os.getpid())]
+    command = [sys.executable, "-P", *words, str(lifeline), str(talk), str(os.getpid())]
     return subprocess.Popen(  # noqa: S603 - this very Python, and a file of ours
         command,
         stdin=subprocess.DEVNULL,

@@ -74,6 +74,7 @@ class Claimed(NamedTuple):
     claimed_at: int
     refresh: bool = False  # its result takes its period over from an older one
     failures: int = 0  # of earlier attempts
+    policy: str = "{}"  # what the job says itself, JSON
 
 
 def claim(
@@ -220,7 +221,7 @@ def _items(
         job = by_id[job_id]
         item = Claimed(
             item_id, job_id, key, payload, attempt + 1, job.task, job.params, job.created_at, lane, now,
-            failures=failures,
+            failures=failures, policy=job.policy,
         )  # fmt: skip
         found.append((job, item))
     return found

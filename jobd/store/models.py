@@ -118,6 +118,18 @@ class ItemOutput(Model):
         table_name = "item_output"
 
 
+class CommandOutput(Model):
+    id = BigAutoField()
+    item_id = BigIntegerField(unique=True)
+    attempt = IntegerField()
+    stdout = BlobField()
+    stderr = BlobField()
+    truncated = IntegerField()
+
+    class Meta:
+        table_name = "command_output"
+
+
 class JobEvent(Model):
     id = BigAutoField()
     job_id = BigIntegerField()
@@ -210,5 +222,6 @@ class JobDependency(Model):
 
 
 MODELS: Final = (
-    Job, JobItem, Result, ResultData, ItemOutput, JobEvent, Daemon, Pass, Schedule, Watched, JobDependency,
+    Job, JobItem, Result, ResultData, ItemOutput, CommandOutput, JobEvent, Daemon, Pass, Schedule, Watched,
+    JobDependency,
 )  # fmt: skip

@@ -42,6 +42,14 @@ RUN_ON: Final = GIVEN_UP - {STOPPED}  # beside a daemon that stays
 TARGETS: Final = {**dict.fromkeys(BACK, QUEUED), TIMED_OUT: FAILED, DEFERRED: WAITING}
 
 
+class Printed(NamedTuple):
+    """What a command printed, as far as it is kept: each character stands for a byte, so that it travels as JSON."""
+
+    stdout: str
+    stderr: str
+    truncated: bool
+
+
 class Outcome(NamedTuple):
     """What one attempt reports. Times are Unix ms; ``value`` is JSON text; ``output`` is (text, truncated)."""
 
@@ -62,6 +70,7 @@ class Outcome(NamedTuple):
     refresh: bool = False  # it takes its period over from an older result
     available_at: int = 0  # when an item that is tried again is due
     deferral: Sequence[Any] | None = None  # the fields of a Deferral: under which id it waits, and how
+    printed: Printed | None = None
 
 
 def kind_of(outcome: Outcome) -> Kind:

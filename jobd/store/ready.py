@@ -193,6 +193,11 @@ def tasks_due(store: Store, connection: Connection, tasks: Collection[str], now:
     return {task.task for task in found if task.priority is not None or task.is_due(now)}
 
 
+def has_jobs(connection: Connection, task: str) -> bool:
+    """Say whether there has ever been a job of a task that is still kept."""
+    return connection.execute("select 1 from jobs where task = ? limit 1", (task,)).fetchone() is not None
+
+
 def next_due(store: Store, connection: Connection, tasks: Collection[str], now: int) -> int | None:
     """Return when the next thing that waits for its time is due, in Unix ms; None if nothing waits.
 

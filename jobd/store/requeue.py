@@ -62,7 +62,7 @@ def replace(
     connection.execute(_EVENTS.format(rows=store.rows("id")), (now, actor, why, ids))
     event = Event(job_id, None, "requeue", None, QUEUED, now, actor, message=why)
     store.news.happened_alike(event, "items", [row[0] for row in ended])
-    for table in ("results", "result_data", "item_output"):
+    for table in ("results", "result_data", "item_output", "command_output"):
         connection.execute(f"delete from {table} where item_id in (select id from {store.rows('id')} as m)", (ids,))
     if REQUEUE.run(store, connection, ended) != len(ended):
         raise Conflict(f"job {job_id}: items changed their status while they were being requeued")

@@ -189,5 +189,5 @@ def _drop_results(
         f" where value is not null and item_id in {chosen}",
         (job_id, source, now, actor, items),
     )
-    for table in ("results", "result_data", "item_output"):
+    for table in ("results", "result_data", "item_output", "command_output"):
         connection.execute(f"delete from {table} where item_id in {chosen}", (items,))

@@ -143,6 +143,7 @@ def _refused(outcome: Outcome, reason: str) -> Outcome:
         kind=FAILED,
         value=None,
         output=None,
+        printed=None,
         error_type=None,
         error=f"{_CANNOT}{reason}",
         period=None,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from jobd.states import CANCELLED, COMPLETED, FAILED, RUNNING
 
 if TYPE_CHECKING:
     from jobd.store.standing import JobRow, Standing
+
+_MINUTE: Final = 60
 
 
 def sentence(at: Standing) -> str:
@@ -99,6 +101,11 @@ def gone(at: Standing) -> str:
 
 def items(count: int) -> str:
     return f"{count:,} item" if count == 1 else f"{count:,} items"
+
+
+def seconds(length: float) -> str:
+    """Return a length of time that somebody has set: ``1.5 s``, ``2 min``."""
+    return f"{length:g} s" if length < _MINUTE else span(int(length * 1000))
 
 
 def span(ms: int) -> str:

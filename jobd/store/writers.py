@@ -104,6 +104,8 @@ def write(store: Store, connection: Connection, outcomes: Sequence[Outcome], *, 
     if judged is not None:
         hold(store, connection, judged, judged.held)
     _keep_output(store, connection, [outcome for outcome in outcomes if outcome.output])
+    if printed := [outcome for outcome in outcomes if outcome.printed]:
+        _keep_printed(connection, printed)
     return list(outcomes)
 
 
@@ -246,6 +248,20 @@ def _keep_output(store: Store, connection: Connection, outcomes: Sequence[Outcom
             " attempt=excluded.attempt, text=excluded.text, truncated=excluded.truncated",
             (store.pack(rows),),
         )
+
+
+_PRINTED: Final = (
+    "insert or replace into command_output (item_id, attempt, stdout, stderr, truncated) values (?, ?, ?, ?, ?)"
+)
+
+
+def _keep_printed(connection: Connection, outcomes: Sequence[Outcome]) -> None:
+    """Keep what commands printed; a row is new each time, so that its id tells the order in which they ended."""
+    # Row by row: what is packed is JSON, and these are bytes. There are as many as commands that have ended.
+    for o in outcomes:
+        if o.printed is not None:
+            streams = (o.printed.stdout.encode("latin-1"), o.printed.stderr.encode("latin-1"))
+            connection.execute(_PRINTED, (o.item_id, o.attempt, *streams, int(o.printed.truncated)))
 
 
 def item_event(outcome: Outcome, name: str, source: str, target: str, now: int, actor: str) -> Event:

@@ -1,0 +1,137 @@
+"""Files beside the database that hold all of what commands printed, for as long as somebody waits to show it.
+
+A row keeps the last 64 KiB. Who shows outputs says so by a file of its own in ``DB.output/watchers``, which it holds
+locked: the kernel frees that however it ends, so nothing is spooled for nobody, and what is left of one that was killed
+is known to be nobody's. Its name begins with the job that it watches, or with ``any`` while that is not known yet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+from typing import Final
+
+ANY: Final = "any"
+STREAMS: Final = ("out", "err")
+
+
+class Spools:
+    """The files beside the database at ``path``."""
+
+    def __init__(self, path: str) -> None:
+        self._folder = f"{path}.output"
+        self._watchers = os.path.join(self._folder, "watchers")  # noqa: PTH118 - names are text here
+
+    # -- who runs commands ----------------------------------------------------------------------------------------
+
+    def beginning(self, job_id: int, item_id: int, attempt: int) -> str | None:
+        """Return the beginning of the names of an attempt's two files; None where nobody waits for them."""
+        if not {ANY, str(job_id)} & self._watched():
+            return None
+        if attempt > 1:
+            self.remove(job_id, item_id, attempt - 1)
+        return self._name(job_id, item_id, attempt)
+
+    def sweep(self) -> None:
+        """Remove what nobody waits for any more."""
+        watched = self._watched()
+        if ANY in watched:
+            return
+        for name in _names(self._folder):
+            if name.partition("-")[0] not in watched:
+                _unlink(f"{self._folder}/{name}")
+        for folder in () if watched else (self._watchers, self._folder):
+            # Somebody may just have come.
+            with contextlib.suppress(OSError):
+                os.rmdir(folder)  # noqa: PTH106 - as above
+
+    # -- who shows them -------------------------------------------------------------------------------------------
+
+    def watch(self) -> tuple[int, str]:
+        """Say that somebody waits for outputs; return the descriptor that holds that and its file's name.
+
+        Raises:
+            OSError: there is no place for them.
+        """
+        while True:
+            for folder in (self._folder, self._watchers):
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(folder, 0o700)  # noqa: PTH102 - as above
+            token = secrets.token_hex(8)
+            name = f"{self._watchers}/{ANY}-{token}"
+            # Locked before it has the name by which others look.
+            hidden = f"{self._watchers}/.{token}"
+            try:
+                descriptor = os.open(hidden, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+            except FileNotFoundError:
+                continue  # swept in between
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            os.rename(hidden, name)  # noqa: PTH104 - as above
+            return descriptor, name
+
+    def narrow(self, name: str, job_id: int) -> str:
+        """Let a watcher wait for one job only; return its file's new name."""
+        narrowed = name.replace(f"/{ANY}-", f"/{job_id}-")
+        os.rename(name, narrowed)  # noqa: PTH104 - as above
+        return narrowed
+
+    def open(self, job_id: int, item_id: int, attempt: int) -> list[int]:
+        """Return descriptors of an attempt's two files; nothing where they are not there."""
+        beginning = self._name(job_id, item_id, attempt)
+        found: list[int] = []
+        try:
+            found += [os.open(f"{beginning}.{stream}", os.O_RDONLY) for stream in STREAMS]
+        except OSError:
+            return []
+        return found
+
+    def remove(self, job_id: int, item_id: int, attempt: int) -> None:
+        """Remove an attempt's files."""
+        for stream in STREAMS:
+            _unlink(f"{self._name(job_id, item_id, attempt)}.{stream}")
+
+    # -- their parts ----------------------------------------------------------------------------------------------
+
+    def _name(self, job_id: int, item_id: int, attempt: int) -> str:
+        return f"{self._folder}/{job_id}-{item_id}-{attempt}"
+
+    def _watched(self) -> set[str]:
+        """Return whose outputs live watchers wait for; the files of those that were killed go."""
+        found = set()
+        for name in _names(self._watchers):
+            if name.startswith("."):
+                continue
+            if _held(f"{self._watchers}/{name}"):
+                found.add(name.partition("-")[0])
+            else:
+                _unlink(f"{self._watchers}/{name}")
+        return found
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return [entry.name for entry in os.scandir(folder) if entry.is_file()]
+    except OSError:
+        return []
+
+
+def _held(path: str) -> bool:
+    """Say whether somebody holds a file locked."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False  # it left in between
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(path)  # noqa: PTH108 - names are text here
