@@ -11,6 +11,7 @@ from jobd import arguments, codec, config, measures
 from jobd.context import storable
 from jobd.errors import UsageError
 from jobd.items import normalise
+from jobd.overrides import Overrides
 from jobd.policy import tolerance
 from jobd.steering import Steering
 from jobd.store import submit as store_submit
@@ -66,7 +67,10 @@ def prepare(task: str, policy: Policy | None, options: SubmitOptions) -> Submiss
             raise UsageError(f"{name}: not {value!r}", hint=f"one of {', '.join(choices)}")
     allowed = options.get("tolerance")
     own = _own_policy(
-        policy, refresh=_refresh(task, policy, options.get("refresh", False)), halt=_halt(options.get("halt"))
+        policy,
+        Overrides.read(options),
+        refresh=_refresh(task, policy, options.get("refresh", False)),
+        halt=_halt(options.get("halt")),
     )
     not_before, target = options.get("not_before"), options.get("target")
     return Submission(
@@ -145,9 +149,9 @@ def _halt(value: Any) -> int | None:
         raise UsageError(f"halt: not a count of failed items: {value!a}", hint="halt=3") from None
 
 
-def _own_policy(policy: Policy | None, *, refresh: bool, halt: int | None) -> str:
-    """Return what of the policy whoever looks at the job, or settles its items, must know without the task."""
-    own: dict[str, Any] = {}
+def _own_policy(policy: Policy | None, overrides: Overrides, *, refresh: bool, halt: int | None) -> str:
+    """Return what the job says itself, and what of its task's policy whoever looks at it must know without the task."""
+    own = overrides.json()
     if policy is not None and policy.stall_after is not None:
         own["stall_after"] = policy.stall_after
     if policy is not None and policy.once is not None:

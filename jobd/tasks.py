@@ -46,6 +46,9 @@ class SubmitOptions(TypedDict, total=False):
     * ``not_before``: nothing of the job starts earlier; local time unless it carries a zone.
     * ``job_timeout``: how long the job may be without progress, in place of the task's.
     * ``tolerance``: how many items of a completed job may have failed, in place of the task's.
+    * ``concurrency``: how many of its items run at once, and ``rate``, how many may start in a while: beside what the
+      task says.
+    * ``timeout``, ``retries``, ``backoff``: of its attempts, in place of the task's.
     * ``halt``: after so many failed items the job fails; what has not begun by then is cancelled.
     * ``refresh``: of a unique task, the results of this job take their period over from older ones; where items are
       added to a job that is known, the last submission's word counts.
@@ -64,6 +67,11 @@ class SubmitOptions(TypedDict, total=False):
     not_before: dt.datetime | None
     job_timeout: float | str | None
     tolerance: int | str | None
+    concurrency: int | None
+    rate: str | None
+    timeout: float | str | None
+    retries: int | None
+    backoff: float | str | None
     halt: int | None
     refresh: bool
     changed: Literal["error", "keep", "requeue"]

@@ -364,7 +364,7 @@ def test_the_daemon_runs_while_its_block_does(app, echo):
     assert app.daemon_status().alive is False
     with app.daemon(workers=2) as daemon:
         status = app.daemon_status()
-        assert (status.alive, status.id, status.pid, status.tasks) == (True, daemon.id, os.getpid(), ("echo",))
+        assert (status.alive, status.id, status.pid, status.tasks) == (True, daemon.id, os.getpid(), ("echo", "shell"))
         assert echo.submit([1]).wait(SECONDS).status == "completed"
     assert app.daemon_status().alive is False
 

@@ -114,7 +114,7 @@ def test_a_suite_that_does_not_use_it_imports_nothing_heavy(suite):
 
 def test_the_app_is_on_a_file_of_the_tests_own(jobd_app, tmp_path):
     assert Path(jobd_app.path).parent == tmp_path
-    assert dict(jobd_app.tasks) == {}
+    assert list(jobd_app.tasks) == ["shell"]
     assert not Path(jobd_app.path).exists()
 
 

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jobd import clock
 from jobd.engine.bounds import Bounds
+from jobd.engine.limits import Limits, Round
 from jobd.engine.pace import AHEAD, Pace
 from jobd.engine.rounds import PAUSE, Rounds
 from jobd.engine.solitude import ALONE_FOR, Solitude
 from jobd.store.claim import Claimed, Lane, Turns, claim, claim_interrupted
 from jobd.store.interrupted import changed, interrupted
 from jobd.store.outcome import RUN_ON
-from jobd.store.ready import scout, tasks_due
+from jobd.store.ready import policies, scout, tasks_due
 from jobd.store.taken import Taken
 
 if TYPE_CHECKING:
@@ -32,14 +33,15 @@ LOOK: Final = 0.02  # seconds between looks at which tasks have something to cla
 
 
 class _Here(NamedTuple):
-    """One transaction: its connection, its time, what it leaves out, how many more items of a bounded task may start,
-    and how many run beside in this process.
+    """One transaction: its connection, its time, what it leaves out, how many more items of a bounded task and of
+    bounded jobs may start, and how many run beside in this process.
     """
 
     connection: Connection
     now: int
     taken: Taken | None
     room: dict[str, int]
+    jobs: Round
     beside: int
 
     @property
@@ -74,6 +76,7 @@ class Claims:
         self._tasks = tasks
         self._unique = unique
         self._bounds = Bounds({}) if bounds is None else bounds
+        self._limits = Limits()
         self._slots = slots
         self._full_until = clock.awake()
         self._turns = Turns()
@@ -101,15 +104,23 @@ class Claims:
         self._ahead = False
         self._held_up = True
 
-    def hangs(self, task: str, by: int = 1) -> None:
-        """One more of a task's items was given up and runs on, or with -1 has come back: it counts for its bounds."""
-        self._hanging[task] += by
+    def hangs(self, claimed: Claimed) -> None:
+        """An item was given up and runs on: it counts for what bounds its task and its job."""
+        self._hanging[claimed.task] += 1
+        self._limits.hangs(claimed.job_id)
+        self.more = True
+
+    def came_back(self, claimed: Claimed) -> None:
+        """One that was given up runs no more."""
+        self._hanging[claimed.task] -= 1
+        self._limits.left(claimed.job_id)
         self.more = True
 
     def started(self, claimed: Sequence[Claimed]) -> None:
         """A claim has committed."""
         self._flying.update(item.task for item in claimed)
         self._bounds.started((item.task for item in claimed), clock.awake())
+        self._limits.started(claimed, clock.awake())
         if claimed[0].lane is Lane.ALONE:
             self.solitude.begin(claimed[0].item_id, clock.awake())
 
@@ -145,8 +156,9 @@ class Claims:
         for item in claimed:
             self._flying[item.task] -= 1
             self.solitude.ended(item.item_id)
-            # Where nothing more of a task may run at once, its end is what the next of it waits for.
-            self.more = self.more or item.task in self._bounds
+            self._limits.left(item.job_id)
+            # Where nothing more of a task or a job may run at once, its end is what the next of it waits for.
+            self.more = self.more or item.task in self._bounds or item.job_id in self._limits
         if self.solitude.anybody and not self._flying.total():
             # Who waited for its end, or for the pool to itself, may start now.
             self.more = True
@@ -167,7 +179,8 @@ class Claims:
     def scout(self, now: int) -> None:
         """Before the transaction: if the last one found too much in its way and nothing else, look further."""
         if self._lost:
-            self._store.read(lambda connection: scout(self._store, connection, self._turns, self._tasks, now))
+            full = self._limits.round((), clock.awake()).full
+            self._store.read(lambda connection: scout(self._store, connection, self._turns, self._tasks, now, full))
 
     def claim(
         self, connection: Connection, leaving: Sequence[Outcome], most: int, now: int, *, beside: int = 0
@@ -183,7 +196,10 @@ class Claims:
         # Who is being given up may run on: whether it does, the next turn knows.
         lingering = collections.Counter(outcome.task for outcome in leaving if outcome.kind in RUN_ON)
         room = self._bounds.room(flying + self._hanging + lingering, clock.awake())
-        claimed = self._claim(_Here(connection, now, taken, room, beside), flying, most)
+        jobs = self._limits.round(leaving, clock.awake())
+        if jobs.full and self._limits.learn(policies(self._store, connection, jobs.full)):
+            jobs = self._limits.round(leaving, clock.awake())
+        claimed = self._claim(_Here(connection, now, taken, room, jobs, beside), flying, most)
         if taken is None:
             return claimed, 0
         taken.end()
@@ -206,8 +222,8 @@ class Claims:
         self.more = self.more or self._rounds.after > 0
         if not self.more:
             again += [] if self._turns.due is None else [self._turns.due]
-            wait = self._bounds.wait(here.room, clock.awake())
-            again += [] if wait is None else [here.now + int(wait * 1000) + 1]
+            waits = (self._bounds.wait(here.room, clock.awake()), here.jobs.wait())
+            again += [here.now + int(wait * 1000) + 1 for wait in waits if wait is not None]
             self.due = min(again, default=None)
         return claimed
 
@@ -226,7 +242,7 @@ class Claims:
             return [], 0.0, [*again, here.now + int(pause * 1000) + 1]
         found = interrupted(self._store, here.connection, self._tasks, after=self._rounds.after, now=here.now)
         # One that its bounds hold back keeps nobody else waiting for it.
-        if alone := [job for job in self.solitude.alone(found) if here.room.get(job.task, 1) > 0]:
+        if alone := [job for job in self.solitude.alone(found) if self._may(job, here)]:
             # The round stays here: whoever waits for the pool to itself must be found when it is empty.
             if not busy + here.beside:
                 claimed = self._take_interrupted(here, alone, 1, Lane.ALONE)
@@ -242,16 +258,21 @@ class Claims:
         self._rounds.looked(state, awake, last=found.last, found=worth)
         return claimed, 0.0, again
 
+    def _may(self, job: ClaimedJob, here: _Here) -> bool:
+        return here.room.get(job.task, 1) > 0 and job.id not in here.jobs.full
+
     def _take(self, here: _Here, limit: int, tasks: Collection[str]) -> list[Claimed]:
         return claim(
             self._store, here.connection, self._turns, limit=limit, tasks=tasks,
             daemon_id=self._daemon_id, now=here.now, actor=self._actor, taken=here.taken, room=here.room,
+            bounded=here.jobs,
         )  # fmt: skip
 
     def _take_interrupted(self, here: _Here, jobs: Sequence[ClaimedJob], limit: int, lane: Lane) -> list[Claimed]:
         return claim_interrupted(
             self._store, here.connection, self._turns, jobs, limit=limit, lane=lane,
             daemon_id=self._daemon_id, now=here.now, actor=self._actor, taken=here.taken, room=here.room,
+            bounded=here.jobs,
         )  # fmt: skip
 
     def _claim_fresh(self, here: _Here, flying: collections.Counter[str], most: int) -> list[Claimed]:
@@ -274,6 +295,7 @@ class Claims:
         that is not in the line yet would wait until the last of the others has run.
         """
         claimed: list[Claimed] = []
+        here.jobs.ahead = True
         while self._ahead and len(claimed) < most and not here.full:
             # Of a bounded task nothing waits in line: it would start together with what is claimed after it.
             asking = (task for task in self._asking(here) if task not in here.room)

@@ -152,7 +152,7 @@ class Pools:
         pool.executor.abandon(attempt)
         if pool.executor.tells_late and pool.executor.abandoned > before:
             self._hanging.add(attempt)
-            pool.claims.hangs(attempt.claimed.task)
+            pool.claims.hangs(attempt.claimed)
         pool.claims.resize(pool.executor.size)
 
     def apart(self, attempt: Attempt) -> bool:
@@ -164,7 +164,7 @@ class Pools:
         pool = self._of[attempt.claimed.task]
         if attempt in self._hanging:
             self._hanging.discard(attempt)
-            pool.claims.hangs(attempt.claimed.task, -1)
+            pool.claims.came_back(attempt.claimed)
         pool.claims.resize(pool.executor.size)
 
     def close(self) -> None:

@@ -14,8 +14,8 @@ from jobd.states import JOB_ENDS, QUEUED, RUNNING, WAITING
 from jobd.store import links
 from jobd.store.chunks import SHOWN, insert_missing, source_of
 from jobd.store.fall import fall
-from jobd.store.halting import note_halt
 from jobd.store.links import BLOCKED
+from jobd.store.own import note_own
 from jobd.store.requeue import Change, replace
 from jobd.store.spool import spooled
 from jobd.store.transitions import job_move, transition_job
@@ -198,9 +198,9 @@ class Addition:
             connection.execute(grow, (tally.added, job.id))
         if other and self._changed == "requeue":
             connection.execute("update jobs set params=? where id=?", (self._params, job.id))
+        note_own(connection, job.id, self._policy)
         if tally.added or requeued:
             note_refresh(connection, job.id, refresh=self._refresh)
-            note_halt(connection, job.id, self._policy)
         if job.status in JOB_ENDS and (tally.added or requeued):
             message = f"{tally.added:,} items added" + (f", {requeued:,} changed" if requeued else "")
             transition_job(self._store, connection, REOPEN, job.id, now=self._now, actor=self._actor, message=message)

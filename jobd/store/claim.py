@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from jobd.states import QUEUED, RUNNING
 from jobd.store.held import MOST, hold_back, lift, sweep
@@ -59,6 +59,15 @@ class Lane(enum.Enum):
         return "i.available_at, i.id" if self is Lane.FRESH else "i.id"
 
 
+class Bounded(Protocol):
+    """What a claim may take of jobs that have bounds of their own: nothing more of those that are ``full``."""
+
+    full: set[int]
+
+    def within(self, picked: list[tuple[ClaimedJob, Claimed]]) -> list[tuple[ClaimedJob, Claimed]]:
+        """Return what of ``picked`` there is room for, and take it off; a job without room is full from then on."""
+
+
 class Claimed(NamedTuple):
     """One attempt: an item that now runs, with what its handler needs. ``payload`` and ``params`` are JSON text."""
 
@@ -89,10 +98,12 @@ def claim(
     actor: str,
     taken: Taken | None = None,
     room: dict[str, int] | None = None,
+    bounded: Bounded | None = None,
 ) -> list[Claimed]:
     """Start up to ``limit`` fresh items of ``tasks`` and return them in the order in which they should run.
 
-    Of the tasks in ``room`` no more than that many are started; what is, is taken off it.
+    Of the tasks in ``room`` no more than that many are started; what is, is taken off it. ``bounded`` says the same of
+    jobs.
 
     Fewer than ``limit`` means that no more of them are due before ``turns.due``, unless ``turns.tired`` says that there
     were too many jobs in the way to know, or ``taken``, which keeps what need not run from running, is full: then the
@@ -104,19 +115,23 @@ def claim(
     room = {} if room is None else room
     while len(claimed) < limit and not (taken is not None and taken.full):
         tasks = _with_room(tasks, room)
-        standing = survey(store, connection, tasks)
+        full = bounded.full if bounded is not None else ()
+        standing = survey(store, connection, tasks, full)
         if budget > 0 and (due := [task.task for task in standing if task.is_due(now)]):
             budget -= lift(store, connection, due, budget, now)
-            standing = survey(store, connection, tasks)
+            standing = survey(store, connection, tasks, full)
         turns.due = min((task.later for task in standing if task.later is not None), default=None)
         turns.tired = turns.due is not None and turns.due <= now
         priority = max((task.priority for task in standing if task.priority is not None), default=None)
         if priority is None:
             break
         theirs = [task.task for task in standing if task.priority == priority]
-        jobs = in_turn(store, connection, turns, theirs, priority, min(limit - len(claimed), _JOBS_AT_ONCE))
+        jobs = in_turn(store, connection, turns, theirs, priority, min(limit - len(claimed), _JOBS_AT_ONCE), full)
+        before = len(full)
         picked, barren = _pick(store, connection, jobs, limit - len(claimed), Lane.FRESH, now)
-        picked = _within(picked, room)
+        picked = _within(picked, room, bounded)
+        # They may come in crowds, too.
+        budget -= len(full) - before
         if picked:
             turns.served(priority, picked[-1][0].id)
             claimed += _start(store, connection, picked, taken, daemon_id=daemon_id, now=now, actor=actor)
@@ -145,6 +160,7 @@ def claim_interrupted(
     actor: str,
     taken: Taken | None = None,
     room: dict[str, int] | None = None,
+    bounded: Bounded | None = None,
 ) -> list[Claimed]:
     """Start up to ``limit`` items of ``lane`` of these jobs and return them in the order in which they should run."""
     claimed: list[Claimed] = []
@@ -157,9 +173,13 @@ def claim_interrupted(
         while len(claimed) < limit and not (taken is not None and taken.full):
             last = turns.last(priority)
             group.sort(key=lambda job: (job.id <= last, job.id))
-            group = [job for job in group if room.get(job.task, 1) > 0]
+            full = bounded.full if bounded is not None else ()
+            group = [job for job in group if room.get(job.task, 1) > 0 and job.id not in full]
             picked, _ = _pick(store, connection, group, limit - len(claimed), lane, now)
-            picked = _within(picked, room)
+            before = len(full)
+            picked = _within(picked, room, bounded)
+            if not picked and len(full) > before:
+                continue
             if not picked:
                 break
             turns.served(priority, picked[-1][0].id)
@@ -174,8 +194,12 @@ def _with_room(tasks: Collection[str], room: Mapping[str, int]) -> Collection[st
     return [task for task in tasks if room.get(task, 1) > 0] if room else tasks
 
 
-def _within(picked: list[tuple[ClaimedJob, Claimed]], room: dict[str, int]) -> list[tuple[ClaimedJob, Claimed]]:
+def _within(
+    picked: list[tuple[ClaimedJob, Claimed]], room: dict[str, int], bounded: Bounded | None
+) -> list[tuple[ClaimedJob, Claimed]]:
     """Return what of a round there is room for, and take it off."""
+    if bounded is not None:
+        picked = bounded.within(picked)
     if not room:
         return picked
     kept = []

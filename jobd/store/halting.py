@@ -39,16 +39,6 @@ def halt(store: Store, connection: Connection, job_ids: Collection[int], *, now:
     return halted
 
 
-def note_halt(connection: Connection, job_id: int, policy: str) -> None:
-    """Let the last submission's word count for a job that is known; one that says nothing of it changes nothing."""
-    allowed = _allowed(policy)
-    if allowed is not None:
-        connection.execute(
-            "update jobs set policy = json_patch(policy, json_object(?, ?)) where id = ? and json_valid(policy)",
-            (HALT, allowed, job_id),
-        )
-
-
 def _allowed(policy: str) -> int | None:
     try:
         own: Any = json.loads(policy)

@@ -17,8 +17,9 @@ jobs says that it is ``tired``, and the next one goes on. If it has found nothin
 
 What does not wait for a time is no part of this: paused, requested, unsealed jobs are in no part of the index, nor
 those that wait for others. A bound
-of a task (its concurrency, its rate) leaves the task out of those that are asked for; what holds back a single job is
-one more term of the index, or ``hold_back`` where it has a time.
+of a task (its concurrency, its rate) leaves the task out of those that are asked for, and one of a job's own leaves the
+job out while it is *full*; what else holds back a single job is one more term of the index, or ``hold_back`` where it
+has a time.
 """
 
 from __future__ import annotations
@@ -99,18 +100,29 @@ class Standing(NamedTuple):
         return self.later is not None and self.later <= now
 
 
-def survey(store: Store, connection: Connection, tasks: Collection[str]) -> list[Standing]:
-    """Return how those of ``tasks`` stand that have open jobs, by two seeks each."""
+def survey(store: Store, connection: Connection, tasks: Collection[str], full: Collection[int] = ()) -> list[Standing]:
+    """Return how those of ``tasks`` stand that have open jobs, by two seeks each; jobs that are ``full`` aside."""
     if len(tasks) > FEW:
         tasks = _present(store, connection, tasks)
     jobs = f"from jobs where {CLAIMABLE} and task = t.task and available_at"
+    ready = f"{jobs} = 0{_aside(store, full)} order by priority desc"
     source = (
-        f"from (select t.task as task, (select priority {jobs} = 0 order by priority desc limit 1) as priority,"
+        f"from (select t.task as task, (select priority {ready} limit 1) as priority,"
         f" (select available_at {jobs} > 0 order by available_at limit 1) as later"
         f" from {store.rows('task')} as t) as standing"
     )
-    found = store.gather(connection, "task, priority, later", source, (packed(store, tasks),))
+    params = (*_ids(store, full), packed(store, tasks))
+    found = store.gather(connection, "task, priority, later", source, params)
     return [Standing(*row) for row in found]
+
+
+def _aside(store: Store, full: Collection[int]) -> str:
+    """Return the term that leaves jobs out: a few, which have items in flight, or wait for their rate."""
+    return f" and id not in (select id from {store.rows('id')} as f)" if full else ""
+
+
+def _ids(store: Store, full: Collection[int]) -> tuple[str, ...]:
+    return (store.pack([(job_id,) for job_id in full]),) if full else ()
 
 
 def _present(store: Store, connection: Connection, tasks: Collection[str]) -> Collection[str]:
@@ -129,25 +141,26 @@ def _present(store: Store, connection: Connection, tasks: Collection[str]) -> Co
 
 
 def in_turn(
-    store: Store, connection: Connection, turns: Turns, tasks: Sequence[str], priority: int, most: int
-) -> list[ClaimedJob]:
+    store: Store, connection: Connection, turns: Turns, tasks: Sequence[str], priority: int, most: int,
+    full: Collection[int] = (),
+) -> list[ClaimedJob]:  # fmt: skip
     """Return up to ``most`` ready jobs of ``tasks`` and one priority, from the one after the last served, round once.
+
+    Those that are ``full`` are left out.
 
     Of several tasks each brings its own in their order, and SQLite merges them as far as they are asked for.
     """
     last = turns.last(priority)
     jobs: list[ClaimedJob] = []
     for side in (">", "<="):
-        one = (
-            f"select {COLUMNS} from jobs"
-            f" where {CLAIMABLE} and task = ? and available_at = 0 and priority = ? and id {side} ?"
-        )
+        own = f"task = ? and available_at = 0 and priority = ? and id {side} ?{_aside(store, full)}"
+        one = f"select {COLUMNS} from jobs where {CLAIMABLE} and {own}"
         wanted = most - len(jobs)
         found: list[ClaimedJob] = []
         for first in range(0, len(tasks), _TASKS_AT_ONCE):
             group = tasks[first : first + _TASKS_AT_ONCE]
             source = f"from ({' union all '.join([one] * len(group))} order by id limit ?) as j"
-            params = [value for task in group for value in (task, priority, last)]
+            params = [value for task in group for value in (task, priority, last, *_ids(store, full))]
             found += [ClaimedJob(*row) for row in store.gather(connection, COLUMNS, source, (*params, wanted))]
         # Of more tasks than fit into one statement: here the groups are merged.
         jobs += sorted(found)[:wanted] if len(tasks) > _TASKS_AT_ONCE else found
@@ -162,25 +175,27 @@ ITEM: Final = (
 )
 
 
-def scout(store: Store, connection: Connection, turns: Turns, tasks: Collection[str], now: int) -> None:
+def scout(
+    store: Store, connection: Connection, turns: Turns, tasks: Collection[str], now: int, full: Collection[int] = ()
+) -> None:
     """Go ahead of a claim that was tired and found nothing, and if something is due give it the next turn.
 
     For a snapshot, outside the write lock: there ten times as many jobs can be passed over as a claim holds back.
     """
-    standing = survey(store, connection, tasks)
+    standing = survey(store, connection, tasks, full)
     priority = max((task.priority for task in standing if task.priority is not None), default=None)
     if priority is None:
         return
     theirs = [task.task for task in standing if task.priority == priority][:_TASKS_AT_ONCE]
     one = (
         f"select id, not_before from jobs where {CLAIMABLE}"
-        " and task = ? and available_at = 0 and priority = ? and id > ?"
+        f" and task = ? and available_at = 0 and priority = ? and id > ?{_aside(store, full)}"
     )
     due = f"(jobs.not_before is null or jobs.not_before <= ?) and exists (select 1 {ITEM} <= ?)"
     found, last = connection.execute(
         f"select min(case when {due} then id end), max(id)"
         f" from ({' union all '.join([one] * len(theirs))} order by id limit ?) as jobs",
-        (now, now, *(value for task in theirs for value in (task, priority, turns.scouted)), FAR),
+        (now, now, *(v for task in theirs for v in (task, priority, turns.scouted, *_ids(store, full))), FAR),
     ).fetchone()
     if found is not None:
         turns.served(priority, found - 1)
@@ -191,6 +206,12 @@ def tasks_due(store: Store, connection: Connection, tasks: Collection[str], now:
     """Return those of ``tasks`` that have something to claim, as far as is known without a look at their items."""
     found = survey(store, connection, tasks)
     return {task.task for task in found if task.priority is not None or task.is_due(now)}
+
+
+def policies(store: Store, connection: Connection, jobs: Collection[int]) -> list[tuple[int, str]]:
+    """Return what jobs say themselves by now, each with its id."""
+    source = f"from jobs where id in (select id from {store.rows('id')} as f)"
+    return [(job_id, text) for job_id, text in store.gather(connection, "id, policy", source, _ids(store, jobs))]
 
 
 def has_jobs(connection: Connection, task: str) -> bool:

@@ -70,7 +70,7 @@ def test_a_claimed_item_runs_as_its_next_attempt_of_this_daemon(world):
     job_id = world.job(params='{"a":1}')
     (item,) = world.claim()
     (item_id,) = world.rows.ids(job_id)
-    assert item == (item_id, job_id, "key-00000", "null", 1, "work", '{"a":1}', NOW, Lane.FRESH, NOW, False, 0)
+    assert item == (item_id, job_id, "key-00000", "null", 1, "work", '{"a":1}', NOW, Lane.FRESH, NOW, False, 0, "{}")
     columns = "status, attempt, daemon_id, started_at, completed_at, available_at"
     row = world.rows.one(f"select {columns} from job_items where id=?", item_id)
     assert row == ("running", 1, DAEMON, NOW, None, 0)

@@ -1,0 +1,145 @@
+"""How many more items of a single job may start, where the job itself says so: its ``concurrency`` and its ``rate``.
+
+They come beside what bounds its task, and are this daemon's, in memory, as those are. Where no job says anything they
+cost one look at a text for each job of a claim.
+"""
+
+from __future__ import annotations
+
+import collections
+from typing import TYPE_CHECKING, Final
+
+from jobd.overrides import of_policy
+from jobd.store.outcome import RUN_ON
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from jobd.overrides import Overrides
+    from jobd.store.claim import Claimed, ClaimedJob
+    from jobd.store.outcome import Outcome
+
+
+_ANY: Final = 2**31
+
+
+class Limits:
+    """What is in flight, and what has started of late, of jobs with bounds of their own. Times are awake seconds."""
+
+    def __init__(self) -> None:
+        self._own: dict[int, Overrides] = {}  # of the jobs that anything below is known of
+        self._flying: collections.Counter[int] = collections.Counter()
+        self._started: dict[int, collections.deque[float]] = {}
+
+    def __contains__(self, job_id: int) -> bool:
+        return job_id in self._own
+
+    def started(self, claimed: Iterable[Claimed], awake: float) -> None:
+        """A claim has committed."""
+        for item in claimed:
+            if item.policy != "{}" and (own := of_policy(item.policy)).bounded:
+                self._own[item.job_id] = own
+                self._flying[item.job_id] += 1
+                if own.rate is not None:
+                    self._started.setdefault(item.job_id, collections.deque()).append(awake)
+
+    def learn(self, policies: Iterable[tuple[int, str]]) -> bool:
+        """Take what jobs say by now, and say whether that is anything new: somebody may want more at once."""
+        before = dict(self._own)
+        self._own.update((job_id, of_policy(text)) for job_id, text in policies)
+        return self._own != before
+
+    def left(self, job_id: int) -> None:
+        """An item of the job has been settled, or was given up and has come back."""
+        if job_id in self._own:
+            self._flying[job_id] -= 1
+
+    def hangs(self, job_id: int) -> None:
+        """An item of the job was given up, and runs on."""
+        if job_id in self._own:
+            self._flying[job_id] += 1
+
+    def round(self, leaving: Iterable[Outcome], awake: float) -> Round:
+        """Return what a claim may take while ``leaving`` leave."""
+        if not self._own:
+            return Round({}, {}, {})
+        # Who is being given up may run on: whether it does, the next turn knows.
+        gone = collections.Counter(outcome.job_id for outcome in leaving if outcome.kind not in RUN_ON)
+        rooms, waits = {}, {}
+        for job_id, own in tuple(self._own.items()):
+            flying, started = self._flying[job_id] - gone[job_id], self._within(job_id, own, awake)
+            if not flying and not started:
+                self._forget(job_id)
+                continue
+            rooms[job_id] = _room(own, flying, len(started))
+            if own.rate is not None and started:
+                waits[job_id] = started[0] + own.rate.seconds - awake
+        return Round(rooms, waits, dict(self._own))
+
+    def _within(self, job_id: int, own: Overrides, awake: float) -> Sequence[float]:
+        """Return when what has started within the rate's time did."""
+        started = self._started.get(job_id)
+        if started is None or own.rate is None:
+            return ()
+        while started and started[0] <= awake - own.rate.seconds:
+            started.popleft()
+        return started
+
+    def _forget(self, job_id: int) -> None:
+        if not self._flying[job_id]:
+            # What leaves in this very transaction may yet fly on, where it fails.
+            del self._own[job_id], self._flying[job_id]
+            self._started.pop(job_id, None)
+
+
+class Round:
+    """What one claim may take of jobs with bounds of their own. ``full`` are those of which it may take nothing more.
+
+    ``ahead`` says that what is taken waits in line: then nothing of a job with a rate may be taken, as it would start
+    together with what is claimed after it.
+    """
+
+    def __init__(self, rooms: dict[int, int], waits: dict[int, float], own: dict[int, Overrides]) -> None:
+        self.full = {job_id for job_id, room in rooms.items() if room <= 0}
+        self.ahead = False
+        self._rooms = rooms
+        self._waits = waits
+        self._own = own
+
+    def within(self, picked: list[tuple[ClaimedJob, Claimed]]) -> list[tuple[ClaimedJob, Claimed]]:
+        """Return what of ``picked`` there is room for, and take it off."""
+        if not any(job.policy != "{}" for job, _ in picked):
+            return picked
+        return [(job, item) for job, item in picked if self._takes(job)]
+
+    def wait(self) -> float | None:
+        """Return after how many seconds a rate lets start more of a job that is full; None where none does."""
+        waits = []
+        for job_id in self.full:
+            own = self._own.get(job_id)
+            if own is not None and own.rate is not None:
+                # What this claim took starts now.
+                waits.append(self._waits.get(job_id, own.rate.seconds))
+        return min(waits, default=None)
+
+    def _takes(self, job: ClaimedJob) -> bool:
+        own = of_policy(job.policy)
+        if not own.bounded:
+            return True
+        if self.ahead and own.rate is not None:
+            self.full.add(job.id)
+            return False
+        if job.id not in self._rooms:
+            self._rooms[job.id] = _room(own, 0, 0)
+        self._own[job.id] = own
+        self._rooms[job.id] -= 1
+        if self._rooms[job.id] <= 0:
+            self.full.add(job.id)
+        return self._rooms[job.id] >= 0
+
+
+def _room(own: Overrides, flying: int, started: int) -> int:
+    rooms = [] if own.concurrency is None else [own.concurrency - flying]
+    if own.rate is not None:
+        rooms.append(own.rate.times - started)
+    return max(0, min(rooms, default=_ANY))
