@@ -10,13 +10,14 @@ from jobd.atomic import refuse_inside
 from jobd.errors import NoDaemon, NotFound
 from jobd.states import JOB_ENDS
 from jobd.steering import Steering
-from jobd.store import attempt, figures, reads
+from jobd.store import attempt, figures, printed, reads
 from jobd.store.views import JobView
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from jobd.app import Jobd
+    from jobd.store.printed import Streams
     from jobd.store.submission import Submitted
     from jobd.store.views import Counts, ErrorGroup, EventView, ItemView, JobDaemon, OutputView, Phases, ResultView
 
@@ -212,7 +213,7 @@ class Job(Steering):
         return attempt.load_data(self._app.reading(), self.item(name).id)
 
     def output(self, name: str) -> OutputView | None:
-        """Return what an item's last attempt printed or logged, if it did; ``name`` is that of ``item``.
+        """Return what an item's last attempt logged, if it did; ``name`` is that of ``item``.
 
         Raises:
             NotFound: there is no such item.
@@ -222,6 +223,14 @@ class Job(Steering):
             return reads.output(self._app.reading(), item.id)
         except NotFound:
             return None
+
+    def printed(self, name: str) -> Streams | None:
+        """Return what an item's last command printed, if it did: the last 64 KiB; ``name`` is that of ``item``.
+
+        Raises:
+            NotFound: there is no such item.
+        """
+        return printed.streams(self._app.reading(), self.item(name).id)
 
     def events(self, *, items: bool = False, limit: int | None = None) -> list[EventView]:
         """Return the newest events, oldest first: the job's own and its bulk moves; with ``items`` all."""

@@ -1,4 +1,4 @@
-"""`items`, `item`, `errors` and `logs`: what became of each item."""
+"""`items`, `item` and `errors`: what became of each item."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from jobd.cli import ids, jobview, signs, times
 from jobd.cli.look import now
 from jobd.cli.output import Output, dump, shape_options
 from jobd.cli.screen import Cell
-from jobd.cli.text import cut, escape, escape_lines
+from jobd.cli.text import cut, escape
 from jobd.cli.verb import pass_session, verb
-from jobd.errors import NotFound
 from jobd.states import ITEM_STATUSES
 
 if TYPE_CHECKING:
@@ -154,33 +153,4 @@ def errors(session: Session, id_: str, *, as_json: bool, as_jsonl: bool) -> int:
     output.many(groups, table, ERROR_FIELDS)
     if output.human:
         session.say(f"job {job.id} has no errors" if not groups else f"  next: {session.line(f'retry {job.id}')}")
-    return 0
-
-
-@verb(examples=("jobd logs 7:a.txt", "jobd logs 7:#123 | less -R"))
-@ids.item_argument()
-@shape_options()
-@pass_session
-def logs(session: Session, id_: str, *, as_json: bool) -> int:
-    """Print what an item's last attempt printed or logged: raw in a pipe, escaped on a terminal."""
-    output = Output(session, as_json=as_json)
-    job, found = ids.item(session.app, id_)
-    kept = job.output(found.key)
-    if as_json:
-        output.document(
-            {
-                "job_id": job.id,
-                "key": found.key,
-                "attempt": kept.attempt if kept else None,
-                "text": kept.text if kept else None,
-                "truncated": bool(kept and kept.truncated),
-            },
-        )
-        return 0
-    if kept is None or not kept.text:
-        raise NotFound(f"{job.id}:{found.key} has left no output", hint=f"jobd item {job.id}:#{found.id}")
-    if kept.truncated:
-        session.say("only the last 64 KiB were kept")
-    words = escape_lines(kept.text) if output.screen.tty else kept.text
-    output.screen.raw(words if words.endswith("\n") else words + "\n")
     return 0

@@ -24,7 +24,7 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
         "item": "items",
         "errors": "items",
         "results": "results",
-        "logs": "items",
+        "logs": "logs",
         "history": "look",
         "tasks": "look",
         "stats": "health",

@@ -51,6 +51,8 @@ def run(
     if job_id is not None and (extra := submission.typed(source, options)):
         raise UsageError(f"--job goes on with a job as it is: {', '.join(extra)} cannot be given with it")
     task = load_task(session, target)
+    # It goes with the job, to whichever daemon runs it.
+    options["concurrency"] = workers
     return _Run(session, task, target, source, options, job_id, workers, Output(session, as_json=as_json)).through()
 
 

@@ -64,6 +64,12 @@ _JOB: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
         ("--tolerance", "tolerance"),
         {"metavar": "N|N%", "help": "How many items may fail before the job counts as failed."},
     ),
+    (("--timeout", "timeout"), {"metavar": "TIME", "help": "How long an attempt may take, in place of the task's."}),
+    (
+        ("--retries", "retries"),
+        {"type": click.IntRange(min=0), "metavar": "N", "help": "How often an item that failed is tried again."},
+    ),
+    (("--rate", "rate"), {"metavar": "N/TIME", "help": "How many items of the job may start in a while: 10/s, 100/m."}),
     (
         ("--halt", "halt"),
         {"metavar": "fail=N", "help": "Fail the job, and begin no more of it, once N items have failed."},
@@ -88,7 +94,8 @@ _JOB: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
 
 # What only a new submission can take.
 _NEW = (
-    "params", "job_key", "at", "after", "on", "job_timeout", "tolerance", "halt", "refresh", "changed", "duplicates",
+    "params", "job_key", "at", "after", "on", "job_timeout", "tolerance", "timeout", "retries", "rate",
+    "halt", "refresh", "changed", "duplicates",
 )  # fmt: skip
 
 
@@ -143,6 +150,10 @@ def keywords(app: Jobd, source: Source, options: dict[str, Any]) -> dict[str, An
         "not_before": times.moment(at, now) if at is not None else None,
         "job_timeout": options["job_timeout"],
         "tolerance": _tolerance(tolerance) if tolerance is not None else None,
+        "concurrency": options.get("concurrency"),
+        "timeout": options["timeout"],
+        "retries": options["retries"],
+        "rate": options["rate"],
         "halt": _halt(options["halt"]) if options["halt"] is not None else None,
         "refresh": options["refresh"] or None,
         "changed": options["changed"],
@@ -155,7 +166,7 @@ def keywords(app: Jobd, source: Source, options: dict[str, Any]) -> dict[str, An
 
 def typed(source: Source, options: dict[str, Any]) -> list[str]:
     """Return the names of what was typed that only a new submission can take."""
-    names = [name for name in _NEW if options[name]]
+    names = [name for name in _NEW if options[name] is not False and options[name] not in {None, ()}]
     return ["items"] * source.given + [f"--{'param' if name == 'params' else name.replace('_', '-')}" for name in names]
 
 

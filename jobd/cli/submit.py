@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from jobd.cli import following, submission
 from jobd.cli.output import Output, shape_options
 from jobd.cli.text import escape
@@ -26,6 +28,13 @@ if TYPE_CHECKING:
     ),
 )
 @submission.submission_options
+@click.option(
+    "-j",
+    "--concurrency",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="How many items of the job run at once, at most.",
+)
 @shape_options()
 @pass_session
 def submit(session: Session, /, target: str, *, as_json: bool, **options: Any) -> int:

@@ -135,13 +135,14 @@ _FREE_SINCE: Final = (
     "coalesce((select max(p.completed_at) from job_dependencies as d cross join jobs as p on p.id = d.after_id"
     " where d.job_id = jobs.id), 0)"
 )
+_NO_RATE: Final = "case when policy <> '{{}}' and json_valid(policy) then json_extract(policy, '$.rate') end is null"
 # Nothing of it has run for the whole time, though an item was due and nothing held it back.
 _NEGLECTED: Final = (
     "select id, status, timeout, coalesce(timeout_at, 0), retry_count, 0, since from"
     " (select id, task, status, timeout_at, retry_count, coalesce(job_timeout_ms, ?) as timeout,"
     f" max(coalesce(progress_at, 0), status_updated_at, sealed_at, coalesce(not_before, 0), {_FREE_SINCE}) as since"
     " from {known} as known join jobs on jobs.id in (select id from jobs"
-    f" where {CLAIMABLE} and task = known.name and available_at = 0 and items_running = 0"
+    f" where {CLAIMABLE} and task = known.name and available_at = 0 and items_running = 0 and {_NO_RATE}"
     " order by priority desc, id limit ?)) as jobs"
     " where coalesce(timeout_at, 0) <= ? and since <= ? - timeout and ? <= ? - timeout"
     " and exists (select 1 from job_items as i"
