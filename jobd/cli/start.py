@@ -73,7 +73,7 @@ def start(session: Session, /, *, allow_network: bool, **typed: str | None) -> i
     app = session.app
     app.settings = replace(app.settings, **given)
     if session.app_name is None:
-        session.warn("no program is named: this daemon knows no task", session.line("start"))
+        session.warn("no program is named: this daemon runs commands alone", session.line("start"))
     tasks = ", ".join(sorted(map(escape, app.tasks))) or "none"
     session.say(f"jobd start   {escape(app.path)}   tasks: {tasks}")
     app.run(allow_network=allow_network)

@@ -289,7 +289,7 @@ class Inline(Daemon):
             from jobd.engine.commands import Commands  # noqa: PLC0415 - who has no commands does not pay for it
 
             self._commands = Commands(self._store.path)
-            self._undo.callback(self._commands.crew.close)
+            self._undo.callback(self._commands.crew.give_up)
         return self._commands.run(attempt)
 
 

@@ -13,6 +13,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
+from jobd import clock
 from jobd.engine.guard import MERCY, TERM
 from jobd.engine.talk import HELLO, Talk
 from jobd.errors import UsageError
@@ -180,9 +181,7 @@ class Worker:
         self._talk.close()
         _workers.discard(self)
         if self.code is not None and not said:
-            # What else is in its session.
-            with contextlib.suppress(OSError):
-                os.killpg(self._guard.pid, signal.SIGKILL)
+            _clear_session(self._guard.pid)
         self._over.set()
 
     def drop(self) -> None:
@@ -207,6 +206,28 @@ def _spawn(words: Sequence[str], lifeline: int, talk: int) -> subprocess.Popen[b
         # Ctrl-C belongs to the daemon.
         start_new_session=True,
     )
+
+
+def _clear_session(session: int) -> None:
+    """Kill what is left in the session of a guard that was killed: nobody else knows of it any more."""
+    import psutil  # noqa: PLC0415 - only where somebody kills guards
+
+    until = clock.awake() + _LONGEST
+    while clock.awake() < until:
+        running = [one for one in psutil.process_iter(["status"]) if one.info["status"] != psutil.STATUS_ZOMBIE]
+        left = [one for one in running if _session(one.pid) == session]
+        if not left:
+            return
+        for one in left:
+            with contextlib.suppress(psutil.Error):
+                one.kill()
+
+
+def _session(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return 0
 
 
 def _flags() -> list[str]:

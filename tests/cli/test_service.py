@@ -300,7 +300,7 @@ def test_a_program_that_cannot_be_loaded_is_no_service(jobd, systemd, units):
 def test_a_service_without_a_program_is_warned_of(jobd, systemd, units):
     answer = jobd("service", "install")
     assert answer.code == 0
-    assert "this daemon knows no task" in answer.err
+    assert "this daemon runs commands alone" in answer.err
 
 
 def test_a_setting_that_cannot_be_meant_is_refused_before_anything_is_written(jobd, systemd, units):

@@ -315,7 +315,7 @@ def test_logs_are_raw_in_a_pipe_and_not_found_where_there_are_none(jobd):
 
 def test_tasks_are_those_of_the_app(jobd):
     answer = jobd("--app", "./program.py", "tasks")
-    assert [row["name"] for row in rows(answer)] == ["logs", "param", "work"]
+    assert [row["name"] for row in rows(answer)] == ["logs", "param", "shell", "work"]
 
 
 def test_global_options_may_stand_after_the_verb(jobd, tmp_path):
