@@ -169,24 +169,6 @@ def test_drain_takes_what_the_rate_lets_start_and_leaves_the_rest(app):
     assert (sorted(ran), job.refresh().counts.queued) == ([0, 1, 10, 11, 12], 3)
 
 
-def test_a_job_that_waits_for_its_rate_does_not_time_out(app, jobd_clock, until):
-    ran = []
-    work = app.task(ran.append, name="work")
-    job = work.submit(range(2), rate="1/2h")
-    with app.daemon(workers=1):
-        until(lambda: ran == [0])
-        jobd_clock.move(minutes=45)
-        app.store.wake()
-        until(lambda: _passed(app, "time_out", clock.now()))
-    assert (job.refresh().retry_count, job.status) == (0, "running")
-
-
-def _passed(app, name, since):
-    text = "select finished_at >= ? from passes where name = ?"
-    row = app.store.read(lambda connection: connection.execute(text, (since, name)).fetchone())
-    return row and row[0]
-
-
 # -- how long, and how often
 
 

@@ -215,6 +215,13 @@ def test_nothing_times_out_where_no_daemon_lives(world, rows):
 # -- jobs that nobody sees to -----------------------------------------------------------------------------------------
 
 
+def test_a_job_that_waits_for_its_own_rate_is_not_neglected(world):
+    unbounded = {"status": "queued", "job_timeout_ms": None, "timeout_at": None, "started_at": None}
+    world.job(["queued"], policy='{"rate": [1, 7200.0]}', **unbounded)
+    world.job(["queued"], policy='{"concurrency": 1}', **unbounded)
+    assert [change.job_id for change in world.time_out(now=NOW + TIMEOUT, free_since=NOW).changes] == [2]
+
+
 def test_a_job_is_seen_to_where_a_slot_was_free_for_it_the_whole_time(world):
     job_id = world.job(["queued"], status="queued", job_timeout_ms=None, timeout_at=None, started_at=None)
     for count in (1, 2):
