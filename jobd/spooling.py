@@ -59,17 +59,16 @@ class Spools:
             for folder in (self._folder, self._watchers):
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(folder, 0o700)  # noqa: PTH102 - as above
-            token = secrets.token_hex(8)
-            name = f"{self._watchers}/{ANY}-{token}"
-            # Locked before it has the name by which others look.
-            hidden = f"{self._watchers}/.{token}"
+            name = f"{self._watchers}/{ANY}-{secrets.token_hex(8)}"
             try:
-                descriptor = os.open(hidden, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+                descriptor = os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
             except FileNotFoundError:
-                continue  # swept in between
+                continue  # the folder was swept in between
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            os.rename(hidden, name)  # noqa: PTH104 - as above
-            return descriptor, name
+            # Who looked before it was locked took it for nobody's.
+            if os.fstat(descriptor).st_nlink:
+                return descriptor, name
+            os.close(descriptor)
 
     def narrow(self, name: str, job_id: int) -> str:
         """Let a watcher wait for one job only; return its file's new name."""
@@ -101,8 +100,6 @@ class Spools:
         """Return whose outputs live watchers wait for; the files of those that were killed go."""
         found = set()
         for name in _names(self._watchers):
-            if name.startswith("."):
-                continue
             if _held(f"{self._watchers}/{name}"):
                 found.add(name.partition("-")[0])
             else:
