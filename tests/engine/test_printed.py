@@ -48,12 +48,16 @@ def files(app):
     return sorted(path.name for path in folder.iterdir() if path.name != "watchers") if folder.is_dir() else []
 
 
-def test_outputs_come_in_the_order_in_which_items_ended_and_each_once(app, submit, watch):
-    job = submit('test "$JOBD_ITEM" = a && until test -e b; do :; done; echo "$JOBD_ITEM"; echo e >&2; touch b', "ab")
+def test_outputs_come_in_the_order_in_which_items_ended_and_each_once(app, submit, watch, tmp_path, until):
+    job = submit('test "$JOBD_ITEM" = a && until test -e go; do sleep 0.01; done; echo "$JOBD_ITEM"; echo e >&2', "ab")
     watch.follow(job.id)
     assert shown(watch.ended(app.store)) == []
-    run(app, job)
-    assert shown(watch.ended(app.store)) == [("b", b"b\n", b"e\n"), ("a", b"a\n", b"e\n")]
+    with app.daemon(workers=2):
+        until(lambda: job.refresh().counts.completed == 1)
+        assert shown(watch.ended(app.store)) == [("b", b"b\n", b"e\n")]
+        (tmp_path / "go").touch()
+        job.wait(SECONDS)
+    assert shown(watch.ended(app.store)) == [("a", b"a\n", b"e\n")]
     assert shown(watch.ended(app.store)) == []
 
 
