@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lines import LINES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from lines import Check, Line
 
@@ -103,8 +103,8 @@ def table(lines: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in [header, rules, *rows])
 
 
-def machine() -> dict[str, Any]:
-    """Return what the figures were measured on."""
+def machine(packages: Iterable[str] = _PACKAGES) -> dict[str, Any]:
+    """Return what the figures were measured on, with the versions of those packages that are there."""
     return {
         "name": platform.node(),
         "system": f"{platform.system()} {platform.release()}",
@@ -112,7 +112,7 @@ def machine() -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "python": sys.version.split()[0],
         "sqlite": sqlite3.sqlite_version,
-        "packages": {name: found for name in _PACKAGES if (found := _version(name))},
+        "packages": {name: found for name in packages if (found := _version(name))},
     }
 
 
@@ -164,15 +164,15 @@ def page(result: Mapping[str, Any]) -> str:
             **on,
             **result,
             "packages": ", ".join(f"{name} {version}" for name, version in on["packages"].items()),
-            "before": _load(result["load_before"]),
-            "after": _load(result["load_after"]),
+            "before": load(result["load_before"]),
+            "after": load(result["load_after"]),
             "table": table(result["lines"]),
             "verdict": _verdict([line["id"] for line in result["lines"] if line["met"] is False]),
         }
     )
 
 
-def _load(averages: Sequence[float]) -> str:
+def load(averages: Sequence[float]) -> str:
     return " ".join(f"{average:.2f}" for average in averages)
 
 

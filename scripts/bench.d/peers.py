@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from measure import Scale
 
 
-class _Normal(SqliteStorage):  # type: ignore[misc]
+class Normal(SqliteStorage):  # type: ignore[misc]
     """Its own switch knows only FULL and OFF."""
 
     def _create_connection(self) -> sqlite3.Connection:
@@ -32,15 +32,15 @@ class _Normal(SqliteStorage):  # type: ignore[misc]
 
 
 def peers(folder: Path, scale: Scale) -> dict[str, float]:
-    queue = Huey("bench", storage_class=_Normal, filename=str(folder / "huey.db"))
+    queue = Huey("bench", storage_class=Normal, filename=str(folder / "huey.db"))
     noop, short = _Counted(queue, _nothing), _Counted(queue, lambda: time.sleep(SHORT))
     submitted, drained, slept = [], [], []
     for _ in range(scale.repeats):
         submitted.append(scale.many / timed(lambda: noop.enqueue(scale.many)))
-        with _consumer(queue, 4):
+        with consumer(queue, 4):
             drained.append(scale.many / timed(noop.wait))
         short.enqueue(scale.short)
-        with _consumer(queue, THREADS):
+        with consumer(queue, THREADS):
             slept.append(timed(short.wait) / ideal(scale))
     return {"huey-submit": median(submitted), "huey-drain": median(drained), "huey-short": median(slept)}
 
@@ -76,7 +76,7 @@ class _Counted:
 
 
 @contextlib.contextmanager
-def _consumer(queue: Huey, workers: int) -> Iterator[None]:
+def consumer(queue: Huey, workers: int) -> Iterator[None]:
     consumer = queue.create_consumer(workers=workers, worker_type="thread", periodic=False)
     consumer.start()
     try:
