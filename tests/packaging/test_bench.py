@@ -1,6 +1,5 @@
 """The bench measures every line; how much of what it says on a busy machine is another question."""
 
-import importlib
 import json
 import subprocess
 import sys
@@ -9,16 +8,6 @@ from pathlib import Path
 import pytest
 
 BENCH = Path(__file__).parents[2] / "scripts/bench.d"
-
-
-@pytest.fixture
-def bench(monkeypatch):
-    """The bench's own modules, which are no package."""
-    monkeypatch.syspath_prepend(str(BENCH))
-    names = {path.stem for path in BENCH.glob("*.py")}
-    yield importlib.import_module
-    for name in names & set(sys.modules):
-        del sys.modules[name]
 
 
 def run(*words):

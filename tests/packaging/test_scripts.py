@@ -135,6 +135,12 @@ def test_the_demo_needs_no_test_dependencies_and_the_tests_do(with_uv):
     assert with_uv.lines("^venv python -m pytest .*-x$")
 
 
+def test_the_peers_of_the_bench_have_an_environment_of_their_own(with_uv):
+    with_uv.run("scripts/bench", "--peers", "--quick")
+    assert [line.split(" -e ")[1] for line in with_uv.lines("^uv pip")] == [".[peers]"]
+    assert with_uv.lines("^venv python scripts/bench.d/compare.py --quick$")
+
+
 def test_where_uv_cannot_venv_does(with_uv):
     answer = with_uv.run("scripts/demo", UV_DOES="fails")
     assert "uv could not" in answer.stderr
