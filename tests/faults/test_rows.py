@@ -16,6 +16,9 @@ ROWS = {
         "engine/test_daemon.py::test_the_next_one_goes_on_at_once_after_a_sigkill",
         "maintenance/test_recover.py::test_recovering_twice_finds_nothing_the_second_time",
     ],
+    "crash before and after every statement of every operation": [
+        "faults/test_boundaries.py::test_killed_at_any_boundary_nothing_is_lost_done_twice_or_half_done",
+    ],
     "rivals: sweep and complete": ["faults/test_pairs.py::test_a_pass_and_a_settlement_meet"],
     "rivals: cancel and complete": [
         "faults/test_rivals.py::test_a_cancel_at_once_with_a_completion_undoes_nothing",

@@ -1,0 +1,76 @@
+"""A process that has imported all of jobd and opened nothing, in whose children operations are killed.
+
+It reads requests, JSON lines, and answers each with one.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import importlib
+import json
+import pkgutil
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import jobd
+from kit.crashes import Crashed, Machine
+from kit.operations import OPERATIONS
+
+_APART = ("jobd.cli", "jobd.__main__", "jobd.testing")
+
+
+class Warm:
+    """The process, and its requests."""
+
+    def __init__(self):
+        folder = Path(__file__).parents[1]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "kit.warm"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env={"PYTHONPATH": f"{folder}:{folder.parent}", "TZ": "UTC"},
+        )  # fmt: skip
+
+    def ask(self, operation, folder, **settings):
+        """Return what a machine of ``operation`` has seen, as kit.crashes tells it."""
+        request = {"operation": operation, "folder": str(folder), **settings}
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        assert answer, f"it ended with {self._process.wait(20)}"
+        return Crashed(**json.loads(answer))
+
+    def close(self):
+        self._process.stdin.close()
+        self._process.wait(20)
+        self._process.stdout.close()
+
+
+def load():
+    """Import all that a life may need: what a child has to import, each child would import anew."""
+    for found in pkgutil.walk_packages(jobd.__path__, "jobd."):
+        if not found.name.startswith(_APART):
+            importlib.import_module(found.name)
+    for name in ("psutil", "schedule"):
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+
+
+@functools.cache
+def by_name():
+    return {operation.name: operation for operation in OPERATIONS}
+
+
+def main():
+    load()
+    for line in sys.stdin:
+        asked = json.loads(line)
+        operation, folder, seed = by_name()[asked.pop("operation")], Path(asked.pop("folder")), asked.pop("seed", 0)
+        found = Machine(operation, folder).run(rng=random.Random(seed), **asked)
+        print(json.dumps(found._asdict()), flush=True)
+
+
+if __name__ == "__main__":
+    main()
