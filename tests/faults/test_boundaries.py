@@ -7,18 +7,10 @@ from __future__ import annotations
 
 import pytest
 from kit.operations import OPERATIONS
-from kit.warm import Warm
 
 SHARE, AGAIN, SEED = 0.005, 0.001, 1
 # A recovery that is killed is the same for all of them; here it is seen after each kind of life.
 TWICE = {"recover", "recover a dead submission", "time out what runs"}
-
-
-@pytest.fixture(scope="module")
-def warm():
-    process = Warm()
-    yield process
-    process.close()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -34,7 +26,7 @@ def table():
 @pytest.mark.parametrize("name", [operation.name for operation in OPERATIONS])
 def test_killed_at_any_boundary_nothing_is_lost_done_twice_or_half_done(name, warm, tmp_path, table, record_property):
     again = AGAIN if name in TWICE else 0
-    seen = warm.ask(name, tmp_path / "machine", share=SHARE, again=again, seed=SEED)
+    seen = warm.crash(name, tmp_path / "machine", share=SHARE, again=again, seed=SEED)
     table.append(seen)
     record_property("points", seen.boundaries)
     assert seen.wrong == []

@@ -5,7 +5,6 @@ It reads requests, JSON lines, and answers each with one.
 
 from __future__ import annotations
 
-import functools
 import gc
 import importlib
 import json
@@ -18,6 +17,7 @@ from pathlib import Path
 import jobd
 from kit.crashes import Crashed, Machine
 from kit.operations import OPERATIONS
+from kit.prefixes import Prefixes, prefixes
 
 _APART = ("jobd.cli", "jobd.__main__", "jobd.testing")
 
@@ -32,14 +32,20 @@ class Warm:
             env={"PYTHONPATH": f"{folder}:{folder.parent}", "TZ": "UTC"},
         )  # fmt: skip
 
-    def ask(self, operation, folder, **settings):
+    def crash(self, operation, folder, **settings):
         """Return what a machine of ``operation`` has seen, as kit.crashes tells it."""
-        request = {"operation": operation, "folder": str(folder), **settings}
-        self._process.stdin.write(json.dumps(request) + "\n")
+        return Crashed(**self._ask("crash", operation=operation, folder=str(folder), **settings))
+
+    def prefixes(self, folder, **settings):
+        """Return what kit.prefixes has seen."""
+        return Prefixes(**self._ask("prefixes", folder=str(folder), **settings))
+
+    def _ask(self, what, **settings):
+        self._process.stdin.write(json.dumps([what, settings]) + "\n")
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
         assert answer, f"it ended with {self._process.wait(20)}"
-        return Crashed(**json.loads(answer))
+        return json.loads(answer)
 
     def close(self):
         self._process.stdin.close()
@@ -58,17 +64,17 @@ def load():
     gc.freeze()
 
 
-@functools.cache
-def by_name():
-    return {operation.name: operation for operation in OPERATIONS}
+def crash(operation, folder, *, seed=0, **settings):
+    (found,) = (one for one in OPERATIONS if one.name == operation)
+    return Machine(found, folder).run(rng=random.Random(seed), **settings)
 
 
 def main():
     load()
+    answers = {"crash": crash, "prefixes": prefixes}
     for line in sys.stdin:
-        asked = json.loads(line)
-        operation, folder, seed = by_name()[asked.pop("operation")], Path(asked.pop("folder")), asked.pop("seed", 0)
-        found = Machine(operation, folder).run(rng=random.Random(seed), **asked)
+        what, settings = json.loads(line)
+        found = answers[what](folder=Path(settings.pop("folder")), **settings)
         print(json.dumps(found._asdict()), flush=True)
 
 

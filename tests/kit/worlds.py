@@ -21,7 +21,7 @@ MINUTE = 60_000
 DAY = 86_400_000
 # Rows of these tell which process wrote them, and nothing else.
 _OF_PROCESSES = {"daemons": {"host", "boot", "pid", "process_started_at", "version"}, "jobs": {"submitter"}}
-_TEXTS = "select name from sqlite_master where type = 'table' and name not like 'sqlite_%' order by name"
+_TABLES = "select name from sqlite_master where type = 'table' and name not like 'sqlite_%' order by name"
 
 _LEFT_OPEN = (
     "select id from jobs as j where completed_at is null and sealed_at is not null and deleted_at is null"
@@ -174,22 +174,23 @@ class World:
 
     def state(self):
         """Return what tells one state of the folder from another, whichever process left it."""
-        told = [sorted(path.name for path in self.folder.iterdir() if not path.name.endswith(("-wal", "-shm")))]
+        names = sorted(path.name for path in self.folder.iterdir() if not path.name.endswith(("-wal", "-shm")))
         witness = self.folder / "witness"
-        told.append(witness.read_text() if witness.exists() else "")
+        return _digest([names, witness.read_text() if witness.exists() else "", self.rows()])
+
+    def rows(self):
+        """Return what tells one state of all rows from another."""
+        told = []
 
         def read(connection):
-            for (table,) in connection.execute(_TEXTS).fetchall():
+            for (table,) in connection.execute(_TABLES).fetchall():
                 cursor = connection.execute(f"select * from {table} order by 1")
-                kept = [
-                    place
-                    for place, column in enumerate(cursor.description)
-                    if column[0] not in _OF_PROCESSES.get(table, ())
-                ]
+                named = [column[0] for column in cursor.description]
+                kept = [place for place, name in enumerate(named) if name not in _OF_PROCESSES.get(table, ())]
                 told.append([table, [[str(row[place]) for place in kept] for row in cursor.fetchall()]])
 
         self.app.store.read(read)
-        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+        return _digest(told)
 
     def items(self):
         """Return each item as its id, what names it, its status, attempt and result."""
@@ -223,6 +224,10 @@ class World:
             if begun[item] > attempt
         ]
         return found
+
+
+def _digest(told):
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
 def _in_small_batches():
