@@ -19,6 +19,9 @@ ROWS = {
     "crash before and after every statement of every operation": [
         "faults/test_boundaries.py::test_killed_at_any_boundary_nothing_is_lost_done_twice_or_half_done",
     ],
+    "a power cut, as far as the log is concerned": [
+        "faults/test_prefixes.py::test_a_log_that_ends_after_any_frame_opens_recovers_and_holds_whole_transactions",
+    ],
     "rivals: sweep and complete": ["faults/test_pairs.py::test_a_pass_and_a_settlement_meet"],
     "rivals: cancel and complete": [
         "faults/test_rivals.py::test_a_cancel_at_once_with_a_completion_undoes_nothing",
