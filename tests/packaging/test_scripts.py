@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = ("scripts/demo", "scripts/test", "scripts/check", "scripts/env", ".ci/run")
+SCRIPTS = ("scripts/demo", "scripts/test", "scripts/check", "scripts/soak", "scripts/env", ".ci/run")
 TOOLS = ("cat", "cksum", "dirname", "mkdir", "mv", "rm", "sh", "chmod")
 
 MAKE = """

@@ -1,0 +1,85 @@
+"""The parts of the soak: each can run alone, prints its seed and one line of figures, and says what it has not held."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import secrets
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import boundaries
+import clients
+import hour
+import kills
+import model
+import power
+import prefixes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from report import Told
+
+OUT: Final = Path(__file__).resolve().parents[2] / ".jobd/soak"
+
+
+class Part(NamedTuple):
+    """A part: ``run(folder, seed, **sizes)``, and its sizes in the short form and in the long one."""
+
+    run: Callable[..., Told]
+    short: dict[str, float]
+    long: dict[str, float]
+
+
+PARTS: Final = {
+    "boundaries": Part(boundaries.run, {"share": 0.1, "again": 0.002}, {"share": 1.0, "again": 1.0}),
+    "prefixes": Part(prefixes.run, {"every": 1, "times": 2}, {"every": 1, "times": 20}),
+    "power": Part(power.run, {"cuts": 100}, {"cuts": 20_000}),
+    "model": Part(model.run, {"examples": 60, "steps": 30}, {"examples": 3_000, "steps": 80}),
+    "kills": Part(kills.run, {"forked": 950, "started": 50}, {"forked": 9_500, "started": 500}),
+    "clients": Part(clients.run, {"seconds": 60}, {"seconds": 60}),
+    "hour": Part(hour.run, {"seconds": 60}, {"seconds": 3_600}),
+}
+
+
+def main() -> int:
+    """Run the parts and return 1 where one of them has not held."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("part", nargs="*", metavar="PART", help=f"one of {', '.join(PARTS)}; all of them without")
+    arguments.add_argument("--short", action="store_true", help="sizes that take less than ten minutes on two cores")
+    arguments.add_argument("--seed", type=int, help="that of an earlier run, to see the same again")
+    arguments.add_argument("--out", type=Path, default=OUT, help="where figures and plots go (%(default)s)")
+    given = arguments.parse_args()
+    unknown = [name for name in given.part if name not in PARTS]
+    if unknown:
+        arguments.error(f"no part {unknown[0]}: one of {', '.join(PARTS)}")
+    seed = secrets.randbelow(2**32) if given.seed is None else given.seed
+    given.out.mkdir(parents=True, exist_ok=True)
+    results = [_one(name, seed, given) for name in given.part or PARTS]
+    return int(not all(results))
+
+
+def _one(name: str, seed: int, given: argparse.Namespace) -> bool:
+    part, began = PARTS[name], time.monotonic()
+    print(f"== {name} (seed {seed})", flush=True)
+    with tempfile.TemporaryDirectory(prefix="jobd-soak-") as folder:
+        told = part.run(Path(folder), seed, out=given.out, **(part.short if given.short else part.long))
+    seconds = time.monotonic() - began
+    print(", ".join(f"{name} {_shown(value)}" for name, value in told.figures.items()), f"({seconds:.0f} s)")
+    for wrong in told.wrong[:20]:
+        print(f"  NOT HELD: {wrong}")
+    figures = {"seed": seed, "seconds": round(seconds), **told.figures, "wrong": told.wrong}
+    (given.out / f"{name}.json").write_text(json.dumps(figures, indent=1) + "\n")
+    return not told.wrong
+
+
+def _shown(value: float | str) -> str:
+    return f"{value:,.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else f"{value:,}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
