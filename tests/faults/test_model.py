@@ -97,13 +97,10 @@ class Life(RuleBasedStateMachine):
 
     @rule(key=jobs, names=names)
     def submit_again(self, key, names):
-        # To one that has fallen with its parent, and falls again with what is added.
-        if key in self.model.jobs and not self.model.lost(key):
+        if key in self.model.jobs:
             job = self.model.jobs[key]
             act = functools.partial(self.world.submit, " ".join(names), task=job.task, key=key)
             self.both("submit", key, names, job.task, job.parent, act=act)
-            # Its children come back when somebody looks after the file.
-            self.world.recover()
 
     @rule(key=jobs, verb=st.sampled_from(("cancel", "pause", "unpause", "retry", "resume")))
     def steer(self, key, verb):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
 
@@ -10,6 +11,8 @@ from jobd.maintenance.checkpoint import checkpoint
 from jobd.maintenance.evidence import Holder
 from jobd.maintenance.time_out import Limits, time_out
 from jobd.store.invariants import check
+from jobd.store.outcome import Outcome
+from jobd.store.settle import settle
 from jobd.store.sqlite import SqliteStore
 from kit.worlds import DAY, MINUTE
 
@@ -93,6 +96,30 @@ def killed_in_a_submission(world):
     world.app.submit("work", items(), key="half")
 
 
+def running(world):
+    """One of three items runs, and its daemon lives."""
+    world.submit("complete-1 complete-2 complete-3", job_timeout="1m")
+    world.claim_one()
+
+
+def reported(kind):
+    """Report an attempt at the first item in a way that its handler cannot."""
+
+    def act(world):
+        item, job = world.all("select id, job_id from job_items order by id limit 1")[0]
+        outcome = Outcome(item, job, 1, "work", "complete-1", kind, world.now, world.now, None, "E", "no")
+        store = world.app.store
+        store.write(lambda connection: settle(store, connection, [outcome], now=world.now, actor="test"))
+
+    return act
+
+
+def interrupted(world):
+    """Drain, though somebody presses Ctrl-C in a handler."""
+    with contextlib.suppress(KeyboardInterrupt):
+        world.drain()
+
+
 # -- families ---------------------------------------------------------------------------------------------------------
 
 
@@ -160,12 +187,6 @@ def contradicted(world):
         " where i.status = 'failed'",
         world.now,
     )
-
-
-def running_too_long(world):
-    """Its daemon lives, and nothing has come of it."""
-    world.submit("complete-1 complete-2 complete-3", job_timeout="1m")
-    world.drain_with_a_daemon_that_stays()
 
 
 def time_out_running(world):

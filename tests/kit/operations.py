@@ -36,6 +36,12 @@ def settled(does, **options):
     return Operation(f"settle {does}", (submitted(f"{does}-1 complete-2 {does}-3", **options),), drained)
 
 
+def reported(kind):
+    """Return an operation that reports an attempt so; a daemon that finds it unreported reports it again."""
+    act = acts.reported(kind)
+    return Operation(f"settle {kind}", (acts.running,), act, restart=several(act, World.recover))
+
+
 SUBMITTING = [
     Operation("create and submit", (), submitted("complete-1 complete-2")),
     Operation("submit", (submitted("complete-0", key="first"),), submitted("complete-1 fail-2")),
@@ -62,6 +68,8 @@ RUNNING = [
         drained,
     ),
     *map(settled, ("complete", "fail", "raise", "skip", "leave", "save", "tell", "add", "cancel", "halt")),
+    *map(reported, ("released", "stopped", "interrupted", "timed_out", "overdue", "cancelled")),
+    Operation("settle from the keyboard", (submitted("stop-1 complete-2"),), acts.interrupted),
     settled("later", task="again"),
     settled("defer", task="outside"),
     settled("intend", task="sure"),
@@ -98,7 +106,7 @@ PASSES = [
     Operation("recover", (acts.killed_with_four,), World.recover),
     Operation("recover a dead submission", (acts.killed_in_a_submission,), World.recover, removes=True),
     Operation("time out", (submitted("defer-1 complete-2 defer-3"),), acts.wait_too_long),
-    Operation("time out what runs", (acts.running_too_long,), acts.time_out_running),
+    Operation("time out what runs", (acts.running,), acts.time_out_running),
     Operation("reconcile", (acts.contradicted,), lambda world: world.app.reconcile()),
     Operation("poll", (several(submitted("defer-1 complete-2 defer-3", task="outside"), drained),), acts.come_due),
     Operation("fire", (several(drained, acts.an_hour_later),), drained, declare=acts.every_hour),

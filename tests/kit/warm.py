@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import importlib
 import json
+import logging
 import pkgutil
 import random
 import subprocess
@@ -71,6 +72,8 @@ def crash(operation, folder, *, seed=0, **settings):
 
 def main():
     load()
+    # What late answers and recoveries have to say is asked of their rows.
+    logging.disable()
     answers = {"crash": crash, "prefixes": prefixes}
     for line in sys.stdin:
         what, settings = json.loads(line)

@@ -66,8 +66,8 @@ class World:
     def recover(self):
         self.app.recover()
 
-    def drain_with_a_daemon_that_stays(self):
-        """Claim one item as the daemon of the first row, and leave it running."""
+    def claim_one(self):
+        """Claim an item as the daemon of the first row, and leave it running."""
         self.app.tick()
         options = {"limit": 1, "daemon_id": 1, "now": self.now, "actor": "test", "tasks": ["work"]}
         self.app.store.write(lambda connection: claim(self.app.store, connection, Turns(), **options))
@@ -133,6 +133,11 @@ class World:
         ctx.save_data(b"large")
         ctx.save_result(ctx.key)
         raise ValueError("after it was saved")
+
+    def _stop(self, ctx):
+        if ctx.attempt == 1:
+            raise KeyboardInterrupt
+        return ctx.key
 
     def _tell(self, ctx):
         ctx.progress(1, 2, "half")
