@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import secrets
 import sys
 import tempfile
@@ -64,17 +65,30 @@ def main() -> int:
 
 
 def _one(name: str, seed: int, given: argparse.Namespace) -> bool:
-    part, began = PARTS[name], time.monotonic()
+    part, began, used = PARTS[name], time.monotonic(), _processor_time()
     print(f"== {name} (seed {seed})", flush=True)
     with tempfile.TemporaryDirectory(prefix="jobd-soak-") as folder:
         told = part.run(Path(folder), seed, out=given.out, **(part.short if given.short else part.long))
     seconds = time.monotonic() - began
-    print(", ".join(f"{name} {_shown(value)}" for name, value in told.figures.items()), f"({seconds:.0f} s)")
+    used = _processor_time() - used
+    shown = ", ".join(f"{name} {_shown(value)}" for name, value in told.figures.items())
+    print(f"{shown} ({seconds:.0f} s, {used:.0f} s of processor time)")
     for wrong in told.wrong[:20]:
         print(f"  NOT HELD: {wrong}")
-    figures = {"seed": seed, "seconds": round(seconds), **told.figures, "wrong": told.wrong}
+    figures = {
+        "seed": seed,
+        "seconds": round(seconds),
+        "processor_seconds": round(used),
+        **told.figures,
+        "wrong": told.wrong,
+    }
     (given.out / f"{name}.json").write_text(json.dumps(figures, indent=1) + "\n")
     return not told.wrong
+
+
+def _processor_time() -> float:
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
 
 
 def _shown(value: float | str) -> str:
