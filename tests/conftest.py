@@ -7,6 +7,7 @@ import gc
 import os
 import shutil
 import signal
+import tempfile
 import threading
 from pathlib import Path
 
@@ -80,6 +81,15 @@ def _write_into_memory():
 def path(tmp_path):
     """Where a test's file is; nobody has made it yet."""
     return tmp_path / "jobs.db"
+
+
+@pytest.fixture
+def anybodys():
+    """A folder that every user may enter: those of pytest are its user's alone, and made so again by each that runs."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder).resolve()
+        path.chmod(0o755)
+        yield path
 
 
 @pytest.fixture(scope="session")

@@ -79,6 +79,7 @@ def _report(session: Session, error: BaseException) -> int:
         import traceback
 
         traceback.print_exception(error)
+    error = session.judged(error)
     what, hint = explain(error)
     hint = session.whole(hint) if hint else None
     sys.stderr.write(f"error: {what}\n" + (f"  hint: {hint}\n" if hint else ""))

@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import sys
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Final
 
 from jobd.cli.screen import Screen
@@ -64,6 +64,24 @@ class Session:
         app.actor = "cli"
         self._app = app
         return app
+
+    def judged(self, error: BaseException) -> BaseException:
+        """Return what an error is: one that nobody foresaw may come of a damaged file, and the file is asked."""
+        from click import Abort, ClickException
+
+        from jobd.errors import JobdError
+
+        known = (JobdError, ClickException, Abort, KeyboardInterrupt, SystemExit, OSError, MemoryError)
+        if self._app is None or isinstance(error, known):
+            return error
+        from jobd.maintenance.doctor import damage
+        from jobd.store import open_store
+
+        store = open_store(self._app.path)
+        # Whatever keeps the file from being asked must not hide what happened.
+        with suppress(Exception), closing(store):
+            return damage(store) or error
+        return error
 
     @property
     def app_or_none(self) -> Jobd | None:

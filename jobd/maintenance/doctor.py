@@ -8,8 +8,9 @@ import sqlite3
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from jobd.errors import NotFound, StoreUnusable
 from jobd.filesystem import NETWORK, file_system
-from jobd.store.file import INCOMING, bytes_of
+from jobd.store.file import INCOMING, bytes_of, unusable
 from jobd.store.invariants import LIMIT, invariants, violations
 from jobd.store.schema import APPLICATION_ID, SCHEMA_VERSION
 
@@ -26,6 +27,7 @@ BROKEN: Final = "broken"
 WAL_RESET_FIXED: Final = (3, 51, 3)
 _WAL_LIMIT: Final = 16 * 1024 * 1024
 _SHOWN: Final = 3
+_OF_THE_BYTES: Final = frozenset({"keys", "values", "types", "integrity"})
 _SYNCHRONOUS: Final = {0: "off", 1: "normal", 2: "full", 3: "extra"}
 
 
@@ -67,6 +69,26 @@ def examine(store: SqliteStore, *, lock_holder: str | None, now: int, quick: boo
     store.open(create=False, upgrade=False)
     return Doctor(
         (*_software(), *_file(store), *_settings(store), *_holder(store, lock_holder, now), *_rules(store, quick))
+    )
+
+
+def damage(store: SqliteStore) -> StoreUnusable | None:
+    """Return what says that the file is not as it was written, by the rules that no statement of jobd's can break.
+
+    For whoever met an error that nobody foresaw: SQLite gives a row with a flipped bit to its reader as if it were one.
+    """
+    try:
+        store.open(create=False, upgrade=False)
+        wrong = [found for rule in invariants() if rule.name in _OF_THE_BYTES for found in violations(store, rule)]
+        why = wrong[0].text if wrong else None
+    except NotFound:
+        return None
+    except StoreUnusable as error:
+        return error
+    except (sqlite3.Error, ValueError, TypeError) as error:
+        why = str(error)
+    return (
+        unusable(store.path, f"the file is damaged ({why})", hint="jobd doctor; jobd restore BACKUP") if why else None
     )
 
 
@@ -166,7 +188,7 @@ def _place(violation: Violation) -> str:
 
 
 def _hint(name: str) -> str:
-    if name in {"integrity", "foreign_keys"}:
+    if name in {"integrity", "types", "foreign_keys"}:
         return "jobd restore BACKUP"
     return "jobd recover --check-only shows what can be mended from the evidence"
 

@@ -24,6 +24,7 @@ _UNUSABLE: Final = {
     sqlite3.SQLITE_PERM: "permission denied",
     sqlite3.SQLITE_AUTH: "permission denied",
 }
+_UNDECODABLE: Final = "Could not decode to UTF-8"
 _PERMANENT: Final = frozenset({sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG})
 
 
@@ -38,6 +39,12 @@ def meaning(error: BaseException, path: str, *, waited: float) -> BaseException:
     if not isinstance(driver, sqlite3.Error):
         return error
     code = primary(driver)
+    if _UNDECODABLE in str(driver):
+        # The driver gives it no code of its own; nothing but UTF-8 was ever stored.
+        code = sqlite3.SQLITE_CORRUPT
+    if getattr(driver, "sqlite_errorcode", None) == sqlite3.SQLITE_IOERR_SHMSIZE:
+        # The log's index could not be made: a reader's first write, where nobody has the file open.
+        code = sqlite3.SQLITE_FULL
     if code in _TRANSIENT:
         reason = _TRANSIENT[code]
         hint = "try again, or look for a program that holds the file open" if reason == "locked" else "free some space"

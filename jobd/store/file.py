@@ -76,7 +76,7 @@ def size(path: str) -> int | None:
         raise unusable(path, "it is not a regular file")
     if 0 < found.st_size < SMALLEST_DATABASE:
         # Of one byte SQLite thinks that it is an empty database.
-        raise unusable(path, "the file is not a database")
+        raise unusable(path, "the file is not a database", hint="jobd restore BACKUP")
     return found.st_size
 
 
@@ -89,9 +89,7 @@ def make_empty(path: str) -> None:
     Raises:
         StoreUnusable: it is gone or empty, and its log is not; or a restore was about to put one there.
     """
-    if bytes_of(f"{path}-wal"):
-        # SQLite would delete the log, and with it perhaps the only copy of the jobs.
-        raise unusable(path, "the file is empty but its -wal is not", hint="jobd restore BACKUP")
+    no_log_alone(path)
     if bytes_of(path + INCOMING):
         # Killed where there was no file, or where the file system has no second names: a new one would hide that.
         raise unusable(
@@ -99,6 +97,16 @@ def make_empty(path: str) -> None:
         )
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+
+
+def no_log_alone(path: str) -> None:
+    """Refuse what is left of a database whose file is gone or empty, before anything opens it.
+
+    Raises:
+        StoreUnusable: its log is there. SQLite would delete it, and with it perhaps the only copy of the jobs.
+    """
+    if bytes_of(f"{path}-wal"):
+        raise unusable(path, "the file is empty but its -wal is not", hint="jobd restore BACKUP")
 
 
 def schema_version(path: str, *, timeout_ms: int) -> int:
@@ -141,8 +149,10 @@ def header(path: str, *, timeout_ms: int) -> Header:
     """Read the header of a database without a byte written beside or into it.
 
     Raises:
-        StoreUnusable: the file is shorter than its header says.
+        StoreUnusable: the file is shorter than its header says, or is empty and its log is not.
     """
+    if not size(path):
+        no_log_alone(path)
     probe = connect_to_read(path, timeout_ms=timeout_ms)
     try:
         for _ in range(2):

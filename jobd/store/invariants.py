@@ -6,11 +6,15 @@ them. Each query is one statement and so one snapshot; a daemon may work on mean
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import sqlite3
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jobd.codec import KEY_LIMIT, VALUE_LIMIT
 from jobd.states import EDGES, ITEM_ENDS, JOB_ENDS
 from jobd.store.links import UNMET
+from jobd.store.schema import apply_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -176,16 +180,26 @@ INVARIANTS: Final = (
     ),
     Invariant(
         "values",
-        f"a payload, a result and params are JSON of at most {VALUE_LIMIT // 1024:,} KiB",
+        f"what is kept as JSON is JSON, a payload, a result and params of at most {VALUE_LIMIT // 1024:,} KiB",
         "select job_id, id, what || ' is not JSON, or too long' from"
-        " (select job_id, id, 'payload' as what, payload as value from job_items"
-        " union all select i.job_id, i.id, 'result', r.value from results r join job_items i on i.id = r.item_id"
-        " where r.value is not null union all select id, null, 'params', params from jobs"
-        " union all select id, null, 'policy', policy from jobs) v"
-        f" where not json_valid(value) or length(cast(value as blob)) > {VALUE_LIMIT}",
+        " (select job_id, id, 'payload' as what, payload as value, true as bounded from job_items"
+        " union all select i.job_id, i.id, 'result', r.value, true from results r join job_items i on i.id = r.item_id"
+        " union all select id, null, 'params', params, true from jobs"
+        " union all select id, null, 'policy', policy, true from jobs"
+        " union all select id, null, 'submitter', submitter, false from jobs"
+        " union all select job_id, id, 'progress', progress, false from job_items"
+        " union all select null, null, 'state of daemon ' || id, state, false from daemons"
+        " union all select null, null, 'tasks of daemon ' || id, tasks, false from daemons"
+        " union all select null, null, 'options of ' || name, options, false from passes"
+        " union all select null, null, 'report of ' || name, report, false from passes"
+        " union all select null, null, 'items of ' || name, items, false from schedules"
+        " union all select null, null, 'params of ' || name, params, false from schedules) v"
+        f" where not json_valid(value) and value is not null"
+        f" or bounded and length(cast(value as blob)) > {VALUE_LIMIT}",
     ),
 )
 
+_TYPES: Final = Invariant("types", "a column holds what the schema says", "")
 _FOREIGN: Final = Invariant("foreign_keys", "what a row refers to exists", "pragma foreign_key_check")
 _INTEGRITY: Final = Invariant("integrity", "the file is whole", "pragma integrity_check(100)")
 _QUICK: Final = Invariant("integrity", "the file is whole but perhaps for its indexes", "pragma quick_check(100)")
@@ -193,7 +207,7 @@ _QUICK: Final = Invariant("integrity", "the file is whole but perhaps for its in
 
 def invariants(*, quick: bool = False) -> tuple[Invariant, ...]:
     """Return every rule that :func:`check` runs; ``quick`` leaves the indexes unverified."""
-    return (*INVARIANTS, _FOREIGN, _QUICK if quick else _INTEGRITY)
+    return (*INVARIANTS, _TYPES, _FOREIGN, _QUICK if quick else _INTEGRITY)
 
 
 def violations(store: Store, invariant: Invariant) -> list[Violation]:
@@ -207,6 +221,11 @@ def violations(store: Store, invariant: Invariant) -> list[Violation]:
 
 def found(connection: Connection, invariant: Invariant) -> list[Violation]:
     """Return what ``violations`` does, by a connection of any kind."""
+    if invariant is _TYPES:
+        return [
+            Violation(invariant.name, None, None, f"row {row} of {table} has {kind} in {column}")
+            for row, table, column, kind in connection.execute(_of_another_type()).fetchmany(LIMIT)
+        ]
     rows = connection.execute(invariant.sql).fetchmany(LIMIT)
     if invariant.name == "foreign_keys":
         return [
@@ -216,6 +235,23 @@ def found(connection: Connection, invariant: Invariant) -> list[Violation]:
     if invariant.name == "integrity":
         return [Violation(invariant.name, None, None, text) for (text,) in rows if text != "ok"]
     return [Violation(invariant.name, *row) for row in rows]
+
+
+@functools.cache
+def _of_another_type() -> str:
+    """Return the query of (row, table, column, type) for what no statement of jobd's stores: a flipped bit does."""
+    # By a new schema and not by the file's own, whose text may have a flipped bit as well.
+    with contextlib.closing(sqlite3.connect(":memory:")) as new:
+        apply_schema(new)
+        columns = new.execute(
+            "select m.name, c.name, lower(c.type) from sqlite_master as m join pragma_table_info(m.name) as c"
+            " where m.type = 'table' and m.name not like 'sqlite_%'"
+        ).fetchall()
+    return " union all ".join(
+        f"select rowid, '{table}', '{column}', typeof({column}) from {table}"
+        f" where typeof({column}) not in ('{kind}', 'null')"
+        for table, column, kind in columns
+    )
 
 
 def check(store: Store, *, quick: bool = False) -> list[Violation]:

@@ -164,6 +164,8 @@ def _size(path: str) -> int:
     size = file.size(path)
     if size is None:
         raise NotFound(f"there is no file at {path}", hint="--db names another")
+    if not size:
+        file.no_log_alone(path)
     return size
 
 

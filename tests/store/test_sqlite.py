@@ -376,13 +376,10 @@ NOT_ROOT = """
 """
 
 
-def test_a_read_only_file_or_folder_is_refused_by_name(tmp_path):
-    tmp_path.chmod(0o755)
-    for parent in tmp_path.parents[:2]:
-        parent.chmod(0o755)
+def test_a_read_only_file_or_folder_is_refused_by_name(anybodys):
     paths = []
     for name, file_mode, folder_mode in (("file", 0o444, 0o777), ("folder", 0o666, 0o555), ("hidden", 0o600, 0o777)):
-        folder = tmp_path / name
+        folder = anybodys / name
         folder.mkdir()
         store = SqliteStore(folder / "jobs.db")
         store.open()
@@ -390,7 +387,7 @@ def test_a_read_only_file_or_folder_is_refused_by_name(tmp_path):
         (folder / "jobs.db").chmod(file_mode)
         folder.chmod(folder_mode)
         paths.append(folder / "jobs.db")
-    empty = tmp_path / "empty"
+    empty = anybodys / "empty"
     empty.mkdir(mode=0o555)
     paths.append(empty / "jobs.db")
     before = {path: path.read_bytes() for path in paths[:3]}
