@@ -1,10 +1,10 @@
 """No stored text puts a control byte on a terminal, whatever shows it."""
 
 import io
-import re
 import sys
 
 import pytest
+from kit.terminals import OWN
 
 from jobd import cli
 
@@ -24,8 +24,6 @@ def fine(x):
     return [x]
 """
 TARGET = "./program.py:hostile"
-# What the command line itself sends: colours, and going back over its own panel.
-_OWN = re.compile(r"\x1b\[(?:[0-9;]*m|[0-9]+A\r|J)")
 
 
 class Terminal(io.StringIO):
@@ -68,7 +66,7 @@ def test_every_verb_escapes_what_it_shows(shown):
         ["submit", TARGET, "--at", HOSTILE], ["submit", TARGET, "--tolerance", HOSTILE], ["start", "--drain", HOSTILE],
         ["submit", TARGET, HOSTILE, HOSTILE], ["run", TARGET, "--job", HOSTILE], ["--db", f"/{HOSTILE}/x/y", "list"],
     ):  # fmt: skip
-        words = _OWN.sub("", shown(*arguments))
+        words = OWN.sub("", shown(*arguments))
         left = {character for character in words if not character.isprintable() and character != "\n"}
         assert words.strip(), arguments
         assert not left, (arguments, left)
