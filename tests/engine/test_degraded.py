@@ -66,13 +66,15 @@ def troubles(caplog):
     return lines
 
 
-def test_a_short_lock_of_another_program_is_invisible(app, held, gate, elsewhere, troubles, until):
+def test_a_short_lock_of_another_program_is_invisible(app, held, gate, elsewhere, troubles, until, monkeypatch):
+    refused, real = [], sqlite.sleep
+    monkeypatch.setattr(sqlite, "sleep", lambda seconds: (refused.append(seconds), real(seconds)))
     with app.daemon(workers=2) as daemon:
         job = held.submit([1, 2])
         assert gate.entered.wait(SECONDS)
         elsewhere.lock()
         gate.opened.set()
-        until(lambda: daemon._dispatcher._pools.waiting() == 0)
+        until(lambda: daemon._dispatcher._pools.waiting() == 0 and len(refused) > 3)
         elsewhere.free()
         assert job.wait(SECONDS).status == "completed"
         assert daemon.degraded is None

@@ -174,6 +174,13 @@ def _kept_app(path):
     return Jobd(path)
 
 
+def spins(how):
+    """Take the processor, and never wait for anything."""
+    until = time.monotonic() + FOREVER
+    while how == "for ever" and time.monotonic() < until:
+        pass
+
+
 def many_threads(name, ctx):
     """Speak from several threads at once, and not only from the one that the handler runs in."""
     if name != "first":
