@@ -156,9 +156,8 @@ class Claims:
         for item in claimed:
             self._flying[item.task] -= 1
             self.solitude.ended(item.item_id)
-            self._limits.left(item.job_id)
             # Where nothing more of a task or a job may run at once, its end is what the next of it waits for.
-            self.more = self.more or item.task in self._bounds or item.job_id in self._limits
+            self.more = self._limits.left(item.job_id) or self.more or item.task in self._bounds
         if self.solitude.anybody and not self._flying.total():
             # Who waited for its end, or for the pool to itself, may start now.
             self.more = True

@@ -31,9 +31,6 @@ class Limits:
         self._flying: collections.Counter[int] = collections.Counter()
         self._started: dict[int, collections.deque[float]] = {}
 
-    def __contains__(self, job_id: int) -> bool:
-        return job_id in self._own
-
     def started(self, claimed: Iterable[Claimed], awake: float) -> None:
         """A claim has committed."""
         for item in claimed:
@@ -49,10 +46,12 @@ class Limits:
         self._own.update((job_id, of_policy(text)) for job_id, text in policies)
         return self._own != before
 
-    def left(self, job_id: int) -> None:
-        """An item of the job has been settled, or was given up and has come back."""
-        if job_id in self._own:
-            self._flying[job_id] -= 1
+    def left(self, job_id: int) -> bool:
+        """An item of the job was settled, or was given up and has come back; say whether others may wait for it."""
+        if job_id not in self._own:
+            return False
+        self._flying[job_id] -= 1
+        return True
 
     def hangs(self, job_id: int) -> None:
         """An item of the job was given up, and runs on."""
@@ -108,7 +107,7 @@ class Round:
 
     def within(self, picked: list[tuple[ClaimedJob, Claimed]]) -> list[tuple[ClaimedJob, Claimed]]:
         """Return what of ``picked`` there is room for, and take it off."""
-        if not any(job.policy != "{}" for job, _ in picked):
+        if all([job.policy == "{}" for job, _ in picked]):  # noqa: C419 - half the time of a generator, at each claim
             return picked
         return [(job, item) for job, item in picked if self._takes(job)]
 
