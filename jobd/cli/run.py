@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from jobd.cli import following, ids, submission
-from jobd.cli.interrupts import Interrupts
 from jobd.cli.live import LinesView, PanelView, Silence
 from jobd.cli.output import Output, shape_options
+from jobd.cli.through import Through
 from jobd.cli.verb import pass_session, verb
-from jobd.errors import Conflict, DaemonRunning, NoDaemon, UsageError
-from jobd.states import JOB_ENDS
+from jobd.errors import Conflict, UsageError
 
 if TYPE_CHECKING:
+    from jobd.cli.interrupts import Interrupts
     from jobd.cli.live import View
     from jobd.cli.session import Session
     from jobd.cli.source import Source
     from jobd.job import Job
-    from jobd.store.views import Counts, Runner
+    from jobd.store.views import Counts
     from jobd.tasks import Task
 
 
@@ -56,12 +55,8 @@ def run(
     return _Run(session, task, target, source, options, job_id, workers, Output(session, as_json=as_json)).through()
 
 
-class _Outrun(Exception):
-    """The lock was free when we looked and was not when we took it."""
-
-
-@dataclass(slots=True)
-class _Run:
+@dataclass
+class _Run(Through):
     """One call of `run`."""
 
     session: Session
@@ -73,88 +68,16 @@ class _Run:
     workers: int | None
     output: Output
 
-    def through(self) -> int:
-        """See the items through, whoever runs them; return the exit code."""
-        daemon = self.session.app.daemon_status()
-        if not daemon.alive:
-            try:
-                return self._here()
-            except _Outrun:
-                daemon = self.session.app.daemon_status()
-        if not daemon.alive:
-            raise NoDaemon("the daemon of the database came and went", hint="the same command again")
-        return self._there(daemon)
+    @property
+    def task_name(self) -> str:
+        return self.task.name
 
-    def _here(self) -> int:
-        """Be the daemon for this job, and for those that are handed over meanwhile.
-
-        Raises:
-            _Outrun: another daemon took the lock first.
-        """
-        before, others = self._before(), following.runnable(self.session.app)
-        with ExitStack() as stack:
-            # Before there is anything that a Ctrl-C could cut off.
-            interrupts = stack.enter_context(Interrupts())
-            try:
-                daemon = stack.enter_context(following.daemon_here(self.session, self.workers))
-            except DaemonRunning:
-                raise _Outrun from None
-            # While the daemon leaves at the end, what it does for others, a Ctrl-C hurries it.
-            stack.callback(interrupts.close)
-            job = self._job(before, interrupts)
-            following.say_also_running(self.session, job, others)
-            view = self._view(self.workers or self.session.app.settings.workers, following.RUNS_HERE)
-            follow = following.Following(self.session, job, view, interrupts, self.workers)
-            try:
-                ended = follow.run(daemon)
-            finally:
-                follow.view.close()
-            if ended:
-                follow.stay(daemon)
-        job.refresh()
-        return self._end(job, ended=job.status in JOB_ENDS)
-
-    def _there(self, daemon: Runner) -> int:
-        """Hand the job to a live daemon and watch it.
-
-        Raises:
-            DaemonRunning: it does not know the task.
-        """
-        if self.task.name not in daemon.tasks:
-            raise DaemonRunning(
-                f"the daemon of {self.session.app.path} (pid {daemon.pid}) does not know the task {self.task.name}",
-                hint="another --db, or restart the daemon with its program: jobd --app ./program.py start",
-            )
-        before = self._before()
-        with Interrupts() as interrupts:
-            job = self._job(before, interrupts)
-            if self.workers is not None:
-                self.session.warn(f"-j {self.workers} has no effect: the daemon (pid {daemon.pid}) has its own workers")
-            self.session.say(f"job {job.id} is with the daemon (pid {daemon.pid})")
-            view = self._view(None, following.RUNS_ELSEWHERE)
-            follow = following.Following(self.session, job, view, interrupts, self.workers)
-            try:
-                ended = follow.watch(take_over=True)
-            finally:
-                follow.view.close()
-        if not ended and not follow.took_over:
-            self.session.say(f"job {job.id} goes on in the daemon (pid {daemon.pid})")
-            self.session.say(f"  next: {self.session.line(f'watch {job.id}')}")
-            return following.INTERRUPTED
-        return self._end(job, ended=ended)
-
-    def _before(self) -> Counts | None:
-        """Return what was there before: once it runs, what it completes now would be counted in."""
+    def before(self) -> Counts | None:
         if self.job_id is not None:
             return self._known(self.job_id).counts
         return submission.counts_before(self.session.app, self.task.name, self.options["job_key"])
 
-    def _job(self, before: Counts | None, interrupts: Interrupts) -> Job:
-        """Return the job, found or submitted, and say what was there before.
-
-        Raises:
-            KeyboardInterrupt: not all of its items were read; it is not submitted.
-        """
+    def submit(self, before: Counts | None, interrupts: Interrupts) -> Job:
         if self.job_id is not None:
             job = self._known(self.job_id)
         else:
@@ -173,12 +96,12 @@ class _Run:
             raise Conflict(f"job {job.id} is of task {job.task}, not {self.task.name}", hint=f"jobd show {job.id}")
         return job
 
-    def _view(self, workers: int | None, foot: str) -> View:
+    def view(self, workers: int | None, foot: str) -> View:
         if self.session.talk.tty:
             return PanelView(self.session, self.session.talk, workers, foot)
         return LinesView(self.session.talk) if self.output.shape != "json" else Silence()
 
-    def _end(self, job: Job, *, ended: bool) -> int:
+    def end(self, job: Job, *, ended: bool) -> int:
         code = following.finish(self.session, job, self.target, ended=ended)
         if self.output.shape == "json":
             self.output.document(job.json())
