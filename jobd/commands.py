@@ -93,6 +93,10 @@ class Command:
         found = dict.fromkeys(place for word in self.words for place in PLACE.findall(word))
         return tuple(place for place in found if objects or place in _VARIABLES)
 
+    def fields(self) -> tuple[str, ...]:
+        """Return the names of the fields that it has in braces, where items are objects."""
+        return tuple(place.decode() for place in self.places(objects=True) if place not in _VARIABLES)
+
     def __str__(self) -> str:
         """Return it as it could be typed; bytes that are no text as the key of an item has them."""
         return key_of(self.words[0] if self.shell else b" ".join(map(_as_typed, self.words)))

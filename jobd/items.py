@@ -62,8 +62,13 @@ def _pair(position: int, item: object, item_key: ItemKey | None) -> tuple[str, s
 
 def _own_key(item: object, payload: str) -> str:
     if isinstance(item, dict | list | tuple):
-        return hashlib.sha256(canonical(payload).encode()).hexdigest()[:_HASH_DIGITS]
+        return hashed(payload)
     return _text(item, "an item", f"; {_NEEDS_KEY}")
+
+
+def hashed(payload: str) -> str:
+    """Return the key of a payload (JSON text) that has none of its own: the same for every spelling of it."""
+    return hashlib.sha256(canonical(payload).encode()).hexdigest()[:_HASH_DIGITS]
 
 
 def _given_key(item: object, item_key: ItemKey) -> str:

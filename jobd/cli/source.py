@@ -87,7 +87,7 @@ class Source:
 
 
 @contextmanager
-def _opened(name: str) -> Iterator[IO[bytes]]:
+def opened(name: str) -> Iterator[IO[bytes]]:
     if name == "-":
         yield sys.stdin.buffer
         return
@@ -98,7 +98,7 @@ def _opened(name: str) -> Iterator[IO[bytes]]:
         raise UsageError(f"cannot read {name}: {error.strerror}") from None
 
 
-def _records(stream: IO[bytes], separator: bytes) -> Iterator[bytes]:
+def records(stream: IO[bytes], separator: bytes) -> Iterator[bytes]:
     """Yield what stands between separators; the last one needs none after it."""
     if separator == b"\n":
         for line in stream:
@@ -115,12 +115,12 @@ def _decoded(name: str, number: int, line: bytes) -> str:
     try:
         return line.decode()
     except UnicodeDecodeError:
-        raise UsageError(f"{_label(name)} line {number} is not UTF-8: {ascii(line[:60])[2:-1]}") from None
+        raise UsageError(f"{label(name)} line {number} is not UTF-8: {ascii(line[:60])[2:-1]}") from None
 
 
 def _lines(name: str, separator: bytes) -> Iterator[str]:
-    with _opened(name) as stream:
-        for number, line in enumerate(_records(stream, separator), 1):
+    with opened(name) as stream:
+        for number, line in enumerate(records(stream, separator), 1):
             if line:
                 yield _decoded(name, number, line)
 
@@ -139,37 +139,37 @@ def _range(span: str) -> range:
 
 
 def _objects(name: str, key: str | None) -> Iterator[Any]:
-    with _opened(name) as stream:
-        for number, line in enumerate(_records(stream, b"\n"), 1):
+    with opened(name) as stream:
+        for number, line in enumerate(records(stream, b"\n"), 1):
             words = _decoded(name, number, line)
             if not words.strip():
                 continue
             try:
                 payload = json.loads(words)
             except (ValueError, RecursionError) as error:
-                raise UsageError(f"{_label(name)} line {number} is not JSON: {error}") from None
+                raise UsageError(f"{label(name)} line {number} is not JSON: {error}") from None
             yield _with_key(payload, key, name, number)
 
 
 def _rows(name: str, key: str | None) -> Iterator[dict[str, str]]:
-    with _opened(name) as stream:
+    with opened(name) as stream:
         reader = csv.DictReader(io.TextIOWrapper(stream, "utf-8-sig", newline=""), strict=True)
         try:
             for row in reader:
                 if None in row or None in row.values():
-                    raise UsageError(f"{_label(name)} line {reader.line_num} has not as many fields as the header")
+                    raise UsageError(f"{label(name)} line {reader.line_num} has not as many fields as the header")
                 yield _with_key(row, key, name, reader.line_num)
         except (csv.Error, UnicodeDecodeError) as error:
-            raise UsageError(f"{_label(name)} line {reader.line_num + 1} cannot be read: {error}") from None
+            raise UsageError(f"{label(name)} line {reader.line_num + 1} cannot be read: {error}") from None
 
 
 def _with_key(payload: Any, key: str | None, name: str, number: int) -> Any:
     if key is not None and (not isinstance(payload, dict) or key not in payload):
-        raise UsageError(f"{_label(name)} line {number} has no field '{escape(key)}'")
+        raise UsageError(f"{label(name)} line {number} has no field '{escape(key)}'")
     return payload
 
 
-def _label(name: str) -> str:
+def label(name: str) -> str:
     return "standard input" if name == "-" else escape(name)
 
 
