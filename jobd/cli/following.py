@@ -173,12 +173,12 @@ def say_also_running(session: Session, job: Job, others: Sequence[Job]) -> None:
         session.say(f"  and {len(older) - _NAMED} more: {session.line('list')}")
 
 
-def finish(session: Session, job: Job, target: str | None, *, ended: bool) -> int:
-    """Write what is left and how to go on; return the exit code."""
+def finish(session: Session, job: Job, target: str | None, *, ended: bool, same: str | None = None) -> int:
+    """Write what is left and how to go on; return the exit code. ``same`` says so where what was typed goes on."""
     record = job.json()
     if not ended:
         session.say(panel.interrupted(record))
-        session.say(f"  next: {go_on(session, job, target)}")
+        session.say(f"  next: {same or go_on(session, job, target)}")
         return INTERRUPTED
     session.say(panel.ended(record, job.durations()))
     for warning in record["warnings"]:
@@ -187,7 +187,7 @@ def finish(session: Session, job: Job, target: str | None, *, ended: bool) -> in
         again = session.line(f"retry {job.id}")
         if target is not None and not jobview.alive(record):
             again += f" && {go_on(session, job, target)}"
-        session.say(f"  next: {session.line(f'errors {job.id}')}     {again}")
+        session.say(f"  next: {session.line(f'errors {job.id}')}     {same or again}")
     return 0 if job.status == "completed" else 1
 
 

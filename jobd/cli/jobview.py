@@ -245,6 +245,11 @@ def trouble(job: Record, screen: Screen, command: Command) -> list[str]:
 
 def go_on(job: Record, command: Command) -> str:
     """Return the line that makes an open job run: what its submitter typed, where that is known."""
+    from jobd.commands import TASK
+
+    if job["task"] == TASK:
+        # What was typed is a command, and no code; every program knows the task.
+        return command(f"run {TASK} --job {job['id']}")
     target = job.get("target")
     if target and ":" in target:
         return command(f"run {shell_word(target)} --job {job['id']}")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SECTIONS: Final[dict[str, dict[str, str]]] = {
-    "Run": {"start": "start", "run": "run", "submit": "submit", "deliver": "deliver"},
+    "Run": {"start": "start", "run": "run", "map": "map", "submit": "submit", "deliver": "deliver"},
     "Look": {
         "list": "look",
         "show": "look",
@@ -137,8 +137,8 @@ class Verbs(click.Group):
 
 
 def _attribute(verb: str) -> str:
-    """Return the name of the verb's function; `list` would hide Python's own."""
-    return "list_" if verb == "list" else verb.replace("-", "_")
+    """Return the name of the verb's function; `list` and `map` would hide Python's own."""
+    return f"{verb}_" if verb in {"list", "map"} else verb.replace("-", "_")
 
 
 @click.group(

@@ -154,7 +154,7 @@ def keywords(app: Jobd, source: Source, options: dict[str, Any]) -> dict[str, An
         "timeout": options["timeout"],
         "retries": options["retries"],
         "rate": options["rate"],
-        "halt": _halt(options["halt"]) if options["halt"] is not None else None,
+        "halt": halt(options["halt"]) if options["halt"] is not None else None,
         "refresh": options["refresh"] or None,
         "changed": options["changed"],
         "duplicates": options["duplicates"],
@@ -192,7 +192,12 @@ def announce(session: Session, job: Job, before: Counts | None) -> None:
     session.say(f"job {job.id} goes on: {', '.join([*left, f'{job.added:,} new'])}")
 
 
-def _halt(words: str) -> int:
+def halt(words: str) -> int:
+    """Read ``--halt fail=N``.
+
+    Raises:
+        UsageError: it is not that.
+    """
     what, _, number = words.partition("=")
     if what != "fail" or not number.isascii() or not number.isdigit() or not int(number):
         raise UsageError(f"--halt: not {words!a}", hint="--halt fail=3")

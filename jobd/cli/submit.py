@@ -13,6 +13,8 @@ from jobd.cli.verb import pass_session, verb
 from jobd.states import JOB_ENDS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from jobd.cli.session import Session
     from jobd.job import Job
     from jobd.store.views import Runner
@@ -46,14 +48,19 @@ def submit(session: Session, /, target: str, *, as_json: bool, **options: Any) -
     name = task if isinstance(task, str) else task.name
     before = submission.counts_before(session.app, name, words.get("key"))
     job = session.app.submit(task, submission.items_of(session.app, source, name), target=target, **words)
+    return handed_over(session, output, job, lambda: submission.announce(session, job, before))
+
+
+def handed_over(session: Session, output: Output, job: Job, announce: Callable[[], None]) -> int:
+    """Print the job's id, say what ``announce`` says, and warn where nobody runs it; return the exit code."""
     daemon = session.app.daemon_status()
     known = daemon.alive and job.task in daemon.tasks
-    if as_json:
+    if output.shape == "json":
         output.document(_record(job, daemon, known=known))
     else:
         output.screen.raw(f"{job.id}\n")
         output.screen.flush()
-    submission.announce(session, job, before)
+    announce()
     if job.status in JOB_ENDS:
         for warning in job.warnings:
             session.warn(escape(warning))
