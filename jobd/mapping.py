@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from jobd.job import Job
     from jobd.tasks import SubmitOptions
 
-_CHUNK: Final = 2_000
+_CHUNK: Final = 500  # items that are held at once
 _ANEW: Final = "begun anew under its key"
 
 # As it was named: the bytes of a word, or a document of JSON lines.

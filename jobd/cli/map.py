@@ -175,7 +175,23 @@ class _Map(Through):
         # What runs from now on keeps all that it prints until it is printed here.
         with Watch(store.path) as self.watch:
             self.watch.begin(store)
-            return super().through()
+            try:
+                return super().through()
+            except KeyboardInterrupt:
+                return self._cut_off()
+
+    def _cut_off(self) -> int:
+        """Say how to go on where a signal came before all items were read; nothing of the input was added."""
+        self.session.warn("interrupted before all items were read: none of them was added")
+        if self.job is None:
+            self.session.say(f"  next: {_SAME}")
+            return following.INTERRUPTED
+        # What was left of the job ran meanwhile, and what it printed is shown by nobody else.
+        self.watch.follow(self.job.id)
+        view = self.view(None, "")
+        view.update(self.job.refresh(), self.job.json())
+        view.close()
+        return self.end(self.job, ended=False)
 
     def before(self) -> Counts | None:
         self.job = mapping.find(self.session.app, self.wanted)

@@ -63,8 +63,14 @@ def _kinds(errors: Sequence[Record]) -> str:
     """Return how often each type of error came, the most frequent first."""
     kinds: Counter[str] = Counter()
     for group in errors:
-        kinds[group["error_type"] or "error"] += group["count"]
+        kinds[_kind(group)] += group["count"]
     return "  ".join(f"✗ {escape(kind)} ×{count:,}" for kind, count in kinds.most_common(4))
+
+
+def _kind(group: Record) -> str:
+    """Return what to call an error: of a command how it ended, as its type is the same for all of them."""
+    kind = group["error_type"] or "error"
+    return (group["error"] or kind).partition(":")[0] if kind in {"Exit", "Signal"} else kind
 
 
 def _running_for(item: Record, now: dt.datetime) -> str:

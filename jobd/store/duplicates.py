@@ -18,7 +18,7 @@ class Names:
     def __init__(self) -> None:
         self._connection = sqlite3.connect("", isolation_level=None)
         # One transaction that never ends: what is lost with the process is of no use to another.
-        for statement in ("pragma journal_mode=off", "pragma synchronous=off", _TABLE, "begin"):
+        for statement in ("pragma journal_mode=off", "pragma cache_size=-512", _TABLE, "begin"):
             self._connection.execute(statement)
 
     def __enter__(self) -> Self:

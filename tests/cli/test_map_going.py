@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 import pytest
@@ -63,3 +64,17 @@ def test_a_reader_that_leaves_does_not_end_the_job(start, place):
     assert command.wait(20) == 0
     assert "completed: 3 items" in err
     assert (place / "did-c").exists()
+
+
+def test_a_signal_while_items_are_read_adds_none_of_them_and_prints_what_ran_meanwhile(start, place, until):
+    assert start("map", "-d", "echo did {}; touch did-{}", "a").end()[0] == 0
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb") as theirs, os.fdopen(writer, "wb", buffering=0) as ours:
+        command = start("map", "-a", "-", "echo did {}; touch did-{}", stdin=theirs)
+        ours.write(b"new\n")
+        assert until((place / "did-a").exists)
+        command.send_signal(signal.SIGINT)
+        code, out, err = command.end()
+    assert (code, out) == (130, "did a\n")
+    assert "interrupted before all items were read: none of them was added\n" in err
+    assert "0 of 1 items are left; nothing is lost\n  next: the same line again\n" in err
