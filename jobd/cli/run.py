@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +81,8 @@ class _Run(Through):
     def submit(self, before: Counts | None, interrupts: Interrupts) -> Job:
         if self.job_id is not None:
             job = self._known(self.job_id)
+            if self.workers is not None and self.session.app.daemon_status().pid != os.getpid():
+                self.session.warn(f"-j {self.workers} has no effect: job {job.id} runs as it was submitted")
         else:
             keywords = submission.keywords(self.session.app, self.source, self.options)
             with interrupts.throwing():

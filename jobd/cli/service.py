@@ -186,10 +186,7 @@ def _install(session: Session, installed: Installed, described: Service, *, star
     text = unit(described)
     before = installed.read()
     if session.app_name is None:
-        session.warn(
-            "no program is named: this daemon runs commands alone",
-            session.line("service install"),
-        )
+        session.warn("no program is named: this daemon runs commands alone", session.line("service install"))
     busy = start and not _active(installed) and session.app.daemon_status().alive
     installed.write(text)
     session.say(f"wrote {escape(str(installed.path))}")

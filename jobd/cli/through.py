@@ -108,8 +108,6 @@ class Through(ABC):
         before = self.before()
         with Interrupts() as interrupts:
             job = self.submit(before, interrupts)
-            if self.workers is not None:
-                self.session.warn(f"-j {self.workers} has no effect: the daemon (pid {daemon.pid}) has its own workers")
             self.session.say(f"job {job.id} is with the daemon (pid {daemon.pid})")
             view = self.view(None, following.RUNS_ELSEWHERE)
             follow = following.Following(self.session, job, view, interrupts, self.workers)
