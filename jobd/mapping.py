@@ -18,7 +18,7 @@ from jobd.commands import TASK, Command, NoCommand, pack, text_of
 from jobd.errors import Conflict, NotFound
 from jobd.items import hashed
 from jobd.naming import key_of
-from jobd.states import COMPLETED, FAILED, JOB_ENDS, SKIPPED
+from jobd.states import COMPLETED, FAILED, ITEM_ENDS, JOB_ENDS, SKIPPED
 from jobd.store import identity, retry
 from jobd.store.duplicates import Names
 
@@ -146,16 +146,17 @@ def _stamp(folder: bytes, word: bytes) -> list[int] | None:
 def _known(key: str, payload: dict[str, Any], held: identity.Held) -> Planned:
     stored = codec.loads(held.payload)
     stamp = payload.get("stamp")
-    if stamp is None or stored.get("stamp") == stamp:
+    # What has not ended will read the file as it is by then; to hand it in anew could meet its start.
+    if stamp is None or stored.get("stamp") == stamp or held.status not in ITEM_ENDS:
         return Planned(key, stored, held.status)
     return Planned(key, {**stored, "stamp": stamp}, held.status, changed=True)
 
 
 def runs(wanted: Wanted, item: Planned) -> bool:
     """Say whether an item of the input will run."""
-    if item.status == FAILED:
-        return wanted.retry_failed
-    return item.status not in {COMPLETED, SKIPPED} or (item.changed and wanted.if_changed)
+    if item.changed and wanted.if_changed:
+        return True
+    return wanted.retry_failed if item.status == FAILED else item.status not in {COMPLETED, SKIPPED}
 
 
 def submit(app: Jobd, wanted: Wanted, job: Job | None, items: Iterable[Named]) -> Job:
