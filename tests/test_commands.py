@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -68,6 +70,14 @@ def test_a_placeholder_stands_for_a_part_of_the_item(name, stem, base, folder, b
     assert argv(params, item(name)) == [b"x", name, stem, base, folder, bare, b"<" + name + b">" + name]
     in_shell = script(b"printf '%s_' {} {.} {/} {//} {/.}")
     assert ran(in_shell, item(name)) == b"_".join([name, stem, base, folder, bare, b""])
+
+
+def test_the_guide_says_what_each_placeholder_stands_for():
+    guide = (Path(__file__).parents[1] / "docs" / "map.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\{[./]*\})` \| `(.*)` \|$", guide, re.MULTILINE)
+    assert len(rows) == 5
+    for place, value in rows:
+        assert argv(words(b"x", place.encode()), item(b"logs/a.tar.gz")) == [b"x", value.encode()]
 
 
 def test_without_a_placeholder_the_item_is_the_last_argument():

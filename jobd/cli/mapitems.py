@@ -78,7 +78,8 @@ class Items:
         if self.words is not None:
             return self._checked("argument", self.words)
         file = "-" if self.file is None else self.file
-        if self.file is None and sys.stdin.isatty():
+        # Closed before this began, it is None; what prepares the streams leaves it so.
+        if self.file is None and (sys.stdin is None or sys.stdin.isatty()):
             raise UsageError("no items are given", hint=f"after '{_MARK}', from -a FILE, or on standard input")
         return self._checked(f"{label(file)} line", _lines(file, b"\0" if self.nul else b"\n"))
 
