@@ -103,7 +103,15 @@ class Items:
         for name in (*self.fields, *([self.key] if self.key is not None else [])):
             if not isinstance(found, dict) or name not in found:
                 raise UsageError(f"{where} has no field '{escape(name)}'")
+            _refuse_nul(f"{where}, field '{escape(name)}',", found[name])
+        _refuse_nul(where, found)
         return found
+
+
+def _refuse_nul(where: str, value: Any) -> None:
+    """Raise UsageError for a text that can be no argument of a command."""
+    if isinstance(value, str) and "\0" in value:
+        raise UsageError(f"{where} has a NUL", hint="an argument of a command cannot have one")
 
 
 def _lines(file: str, separator: bytes) -> Iterator[bytes]:
