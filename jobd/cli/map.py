@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobd import mapping
+from jobd import mapping, measures
 from jobd.cli import following, mapitems, mapreport, submission
 from jobd.cli.live import PanelView
 from jobd.cli.mapview import READER_GONE, Printing, Quiet
@@ -20,7 +20,7 @@ from jobd.errors import UsageError
 from jobd.printed import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from jobd.cli.interrupts import Interrupts
     from jobd.cli.live import View
@@ -108,7 +108,9 @@ def _known(options: dict[str, Any]) -> Any:
 
 
 def _policy(options: dict[str, Any]) -> dict[str, Any]:
-    """Return what travels with the job to whoever runs it."""
+    """Return what travels with the job to whoever runs it; refused here, it has changed nothing of a known job."""
+    _check(options, "timeout", measures.duration)
+    _check(options, "rate", measures.rate)
     wanted = {
         "concurrency": options["workers"],
         "timeout": options["timeout"],
@@ -117,6 +119,15 @@ def _policy(options: dict[str, Any]) -> dict[str, Any]:
         "halt": submission.halt(options["halt"]) if options["halt"] is not None else None,
     }
     return {name: value for name, value in wanted.items() if value is not None}
+
+
+def _check(options: dict[str, Any], name: str, read: Callable[[Any], object]) -> None:
+    if options[name] is None:
+        return
+    try:
+        read(options[name])
+    except UsageError as error:
+        raise UsageError(f"--{name}: {error}", hint=error.hint) from None
 
 
 def _detached(session: Session, wanted: mapping.Wanted, items: Iterator[Any], options: dict[str, Any]) -> int:

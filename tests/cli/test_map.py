@@ -132,6 +132,14 @@ def test_what_cannot_be_meant_is_one_line_and_begins_nothing(jobd, place, argume
     assert not (place / "jobs.db").exists() or jobd("list").out.count("\n") == 1
 
 
+def test_bounds_that_cannot_be_meant_leave_a_known_job_as_it_was(jobd, ask):
+    command = ("false", ":::", "a")
+    assert jobd("map", *command).code == 1
+    for bound in (["--timeout", "soon"], ["--rate", "often"], ["--halt", "3"]):
+        assert jobd("map", *bound, *command).code == 2
+    assert ask("show", "1")["counts"]["failed"] == 1
+
+
 def test_no_items_are_no_job(jobd, place, stdin):
     stdin(b"\n")
     answer = jobd("map", "true")
