@@ -223,3 +223,14 @@ def test_an_event_that_moves_nothing_is_told_by_its_name(event, said):
     record = {"at": "2026-11-21T12:00:02.000Z", "name": name, "from_status": source, "to_status": target}
     at = times.parse("2026-11-21T12:00:05.000Z")
     assert jobview._event({**record, "actor": "cli"}, at).endswith(said)
+
+
+def test_errors_of_commands_are_told_apart_by_how_they_ended(record, screen):
+    errors = [
+        {"error_type": "Exit", "error": "exit 3", "count": 2},
+        {"error_type": "Exit", "error": "exit 127: cannot be started: No such file or directory: 'x'", "count": 1},
+        {"error_type": "Signal", "error": "killed by SIGSEGV", "count": 1},
+        {"error_type": "OSError", "error": "disk: full", "count": 1},
+    ]
+    lines = watched(record(), screen, running=[], errors=errors)
+    assert "  ✗ exit 3 ×2  ✗ exit 127 ×1  ✗ killed by SIGSEGV ×1  ✗ OSError ×1" in lines
