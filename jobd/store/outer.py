@@ -8,6 +8,7 @@ A handler that defers its item leaves the block by ``Deferred``, which is no err
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from jobd.store.base import Connection, Store
+
+log = logging.getLogger("jobd.store")
 
 
 @contextmanager
@@ -53,6 +56,10 @@ def atomic(store: Store) -> Iterator[bool]:
             store.news.commit()
         except BaseException as error:
             _drop(store, connection)
+            if left is not None:
+                # The outcome carries the deferral: the vendor's id is not lost with what was written beside it.
+                log.error("what was written beside a deferral to %a is lost: %s", left.args[0], error)  # noqa: TRY400 - one line
+                raise left from error
             meant = error if isinstance(error, peewee.PeeweeException) else store.judge(error)
             if meant is error:
                 raise

@@ -97,6 +97,19 @@ def test_a_deferral_keeps_the_rows_of_the_block_that_it_leaves(app, order, inner
     assert (job.item("a").status, job.item("a").external_id) == ("waiting", "snap-1")
 
 
+def test_where_such_a_block_cannot_be_committed_the_id_is_kept(app, caplog):
+    def work(_, ctx):
+        with app.atomic():
+            app.database.execute_sql("pragma defer_foreign_keys=on")
+            app.database.execute_sql("insert into watchlist (task, key, last_job_id) values ('t', 'k', 99)")
+            ctx.defer("snap-1")
+
+    job = drained(app, work)
+    assert (job.item("a").status, job.item("a").external_id) == ("waiting", "snap-1")
+    assert "what was written beside a deferral to 'snap-1' is lost: FOREIGN KEY constraint failed" in caplog.messages
+    assert app.watchlist.entries() == []
+
+
 def test_an_intent_that_could_be_rolled_back_is_refused(app):
     def work(_, ctx):
         with app.atomic():
