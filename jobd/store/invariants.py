@@ -223,8 +223,8 @@ def found(connection: Connection, invariant: Invariant) -> list[Violation]:
     """Return what ``violations`` does, by a connection of any kind."""
     if invariant is _TYPES:
         return [
-            Violation(invariant.name, None, None, f"row {row} of {table} has {kind} in {column}")
-            for row, table, column, kind in connection.execute(_of_another_type()).fetchmany(LIMIT)
+            Violation(invariant.name, None, None, f"row {row} of {table} has another type than its column {column}")
+            for row, table, column in connection.execute(_of_another_type()).fetchmany(LIMIT)
         ]
     rows = connection.execute(invariant.sql).fetchmany(LIMIT)
     if invariant.name == "foreign_keys":
@@ -239,7 +239,7 @@ def found(connection: Connection, invariant: Invariant) -> list[Violation]:
 
 @functools.cache
 def _of_another_type() -> str:
-    """Return the query of (row, table, column, type) for what no statement of jobd's stores: a flipped bit does."""
+    """Return the query of (row, table, column) for what no statement of jobd's stores: a flipped bit does."""
     # By a new schema and not by the file's own, whose text may have a flipped bit as well.
     with contextlib.closing(sqlite3.connect(":memory:")) as new:
         apply_schema(new)
@@ -247,11 +247,14 @@ def _of_another_type() -> str:
             "select m.name, c.name, lower(c.type) from sqlite_master as m join pragma_table_info(m.name) as c"
             " where m.type = 'table' and m.name not like 'sqlite_%'"
         ).fetchall()
-    return " union all ".join(
-        f"select rowid, '{table}', '{column}', typeof({column}) from {table}"
-        f" where typeof({column}) not in ('{kind}', 'null')"
-        for table, column, kind in columns
+    wrong: dict[str, list[str]] = {}
+    for table, column, kind in columns:
+        wrong.setdefault(table, []).append(f"when typeof({column}) not in ('{kind}', 'null') then '{column}'")
+    # One pass over each table, however many columns it has.
+    looks = (
+        f"select rowid as id, '{table}' as t, case {' '.join(of)} end as c from {table}" for table, of in wrong.items()
     )
+    return f"select id, t, c from ({' union all '.join(looks)}) where c is not null"
 
 
 def check(store: Store, *, quick: bool = False) -> list[Violation]:

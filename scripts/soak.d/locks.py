@@ -85,11 +85,13 @@ def wal_reset(folder: Path, seconds: float = 60.0, clients: int = 6) -> dict[str
     store = SqliteStore(folder / "reset.db")
     store.open()
     emptied = busy = 0
+    chance = random.Random(0)  # noqa: S311 - how long the others are left alone
     until = time.monotonic() + seconds
     with Clients("insert", store.path, seconds, clients) as others:
         while time.monotonic() < until:
             refused, _ = store.checkpoint(1)
             emptied, busy = emptied + (not refused), busy + refused
+            time.sleep(chance.uniform(0, 0.004))
         reports = others.reports()
     kept = set(store.read(lambda c: c.execute("select name from passes").fetchall()))
     acknowledged = {(name,) for report in reports for name in report["names"]}
