@@ -11,6 +11,7 @@ from jobd import Jobd, UsageError
 from jobd.policy import Policy, PolicyOptions, tolerance
 from jobd.tasks import SubmitOptions, Task
 
+BUILT_IN = "shell"
 NOT_MEANT = [
     ("retries", -1, "not a whole number from 0 up: -1"),
     ("retries", True, "not a whole number"),
@@ -59,7 +60,7 @@ def test_the_decorator_works_with_and_without_parentheses(app):
     def three(value):
         return value
 
-    assert list(app.tasks) == ["one", "two", "three"]
+    assert list(app.tasks) == [BUILT_IN, "one", "two", "three"]
     assert one.policy == Policy("one", tolerance="0", stall_after=None, max_interruptions=5)
     assert three.policy == Policy("three", tolerance="5%", stall_after=600, max_interruptions=2)
 
@@ -85,7 +86,7 @@ def test_a_second_task_of_one_name_is_refused(app):
 def test_how_items_run_is_refused_where_it_cannot_be_meant(app, keyword, value, said):
     with pytest.raises(UsageError, match=re.escape(said)):
         app.task(**{keyword: value})(double)
-    assert not app.tasks
+    assert list(app.tasks) == [BUILT_IN]
 
 
 def test_a_misspelt_keyword_is_told_what_it_may_mean(app):
@@ -143,7 +144,7 @@ def keyword_only(*, value):
 def test_what_could_never_run_an_item_is_refused_when_it_is_registered(app, function, reason):
     with pytest.raises(UsageError, match=reason):
         app.task(function, name="it")
-    assert not app.tasks
+    assert list(app.tasks) == [BUILT_IN]
 
 
 def test_an_async_function_runs_items_and_cannot_be_asked_about_them(app):
@@ -246,7 +247,7 @@ def test_another_unit_than_the_day_is_refused_in_one_line(app, unit):
     with pytest.raises(UsageError, match="unique: not") as caught:
         app.task(double, unique=unit)
     assert "\n" not in str(caught.value)
-    assert not app.tasks
+    assert list(app.tasks) == [BUILT_IN]
 
 
 @pytest.mark.parametrize("zone", ["Europe/Belrin", "+01:00", "", "../UTC", "Europe", "a\0b", "\ud800", 1, "x" * 9_000])
@@ -254,7 +255,7 @@ def test_a_zone_that_does_not_exist_is_refused_where_the_task_is_registered(app,
     with pytest.raises(UsageError, match="time zone") as caught:
         app.task(double, unique="day", zone=zone)
     assert str(caught.value).isascii()
-    assert not app.tasks
+    assert list(app.tasks) == [BUILT_IN]
 
 
 def test_a_zone_without_unique_says_what_it_is_for(app):

@@ -75,7 +75,7 @@ def test_its_row_says_who_it_is(app, rows, held):
         row = rows.one(
             "select host, boot, pid, process_started_at, tasks, stopped_at from daemons where id = ?", daemon.id
         )
-        assert tuple(row) == (me.host, me.boot, os.getpid(), me.started_at, json.dumps(["held"]), None)
+        assert tuple(row) == (me.host, me.boot, os.getpid(), me.started_at, json.dumps(["held", "shell"]), None)
         started, beat = rows.one("select started_at, heartbeat_at from daemons")
         assert began <= started == beat <= clock.now()
     assert rows.one("select stopped_at from daemons") >= started
