@@ -80,7 +80,8 @@ def restore(path: str, backup: str, *, now: int, at: At, watch: Watch = copies.u
 
 def _look_at(path: str, backup: str) -> None:
     """Refuse what is not meant, before anything is made."""
-    size = file.size(backup)
+    with _of_a_backup():
+        size = file.size(backup)
     if size is None:
         raise NotFound(f"there is no file at {backup}", hint=_MADE)
     if file.identity(backup) == file.identity(path):
@@ -97,7 +98,7 @@ def _look_at(path: str, backup: str) -> None:
 
 def _copy(backup: str, incoming: str, watch: Watch) -> Examined:
     """Copy the backup and examine the copy: nothing is made beside the backup, which may lie where nobody writes."""
-    try:
+    with _of_a_backup():
         try:
             # Before SQLite makes room for what a truncated file says that it holds.
             file.schema_version(backup, timeout_ms=BUSY_TIMEOUT_MS)
@@ -106,9 +107,15 @@ def _copy(backup: str, incoming: str, watch: Watch) -> Examined:
             return copies.examine(incoming, name=backup, watch=watch)
         except sqlite3.Error as error:
             raise meaning(error, backup, waited=BUSY_TIMEOUT_MS / 1000) from error
+
+
+@contextlib.contextmanager
+def _of_a_backup() -> Iterator[None]:
+    """Hint at another backup: what mends a database is not what mends this."""
+    try:
+        yield
     except StoreUnusable as error:
         if not error.hint or "jobd restore" in error.hint or "ANOTHER_FILE" in error.hint:
-            # It is not the database's fault, which those are for.
             error.hint = _ANOTHER
         raise
 

@@ -15,6 +15,9 @@ from pathlib import Path
 _libc = ctypes.CDLL(None, use_errno=True)
 
 def _system(name, *arguments):
+    if not sys.platform.startswith("linux"):
+        say("cannot", f"{name}: not on {sys.platform}")
+        sys.exit(0)
     if getattr(_libc, name)(*arguments):
         number = ctypes.get_errno()
         say("cannot", f"{name}: {os.strerror(number)}")
