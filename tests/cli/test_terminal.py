@@ -10,6 +10,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from kit.terminals import Terminal, acting
 
+from jobd import cli
+
 PROGRAM = """
 from jobd import Fail, Jobd, Skip
 
@@ -66,10 +68,20 @@ def test_nothing_but_what_prints_and_our_own_signs_reaches_a_terminal(terminal, 
         ["watchlist", "add", "work", texts[0]], ["watchlist", "list"], ["retry", "1"], ["list", "--key", name],
     ]  # fmt: skip
     for arguments in typed:
-        sys.modules.pop("program", None)
-        code, came = terminal.call(*arguments)
-        # What an attempt printed keeps its lines and its tabs.
-        assert acting(came) <= ({"\t"} if arguments[0] == "logs" else set()), (arguments, came)
-        assert "unexpected" not in came, (arguments, came)
-        assert code in {0, 1, 2, 3, 4}, (arguments, came)
-    # What was typed is what is stored, to the letter.
+        see(terminal, *arguments)
+    # A command's own output is its own, raw, while it runs; what was kept of it is stored text like any other.
+    cli.call(["map", "--job", "said", "printf '%s' {} >&2; printf '%s' {}; exit 3", *texts])
+    for number in (7, 8, 9):
+        assert see(terminal, "logs", f"2:#{number}") == see(terminal, "item", f"2:#{number}") == 0
+    assert see(terminal, "errors", "2") == see(terminal, "items", "2") == see(terminal, "show", "2") == 0
+
+
+def see(terminal, *arguments):
+    """Run a command line on the terminal, look at all that came there, and return its exit code."""
+    sys.modules.pop("program", None)
+    code, came = terminal.call(*arguments)
+    # What an attempt printed keeps its lines and its tabs.
+    assert acting(came) <= ({"\t"} if arguments[0] == "logs" else set()), (arguments, came)
+    assert "unexpected" not in came, (arguments, came)
+    assert code in {0, 1, 2, 3, 4}, (arguments, came)
+    return code

@@ -20,6 +20,7 @@ ROWS = {
     ],
     "crash before and after every statement of every operation": [
         "test_killed_at_any_boundary_nothing_is_lost_done_twice_or_half_done",
+        "test_killed_at_any_boundary_nothing_is_lost_done_twice_or_half_done",
         "test_killed_anywhere_it_migrates_from_where_it_was",
         "test_killed_at_any_step_the_old_or_the_new_file_is_there_and_the_same_again_goes_on",
         "test_killed_around_the_commit_the_slot_has_its_one_job",
