@@ -120,8 +120,8 @@ def test_an_outcome_that_cannot_be_written_now_is_kept_and_written_later(app, tm
     refused = threading.Event()
     hold_out = dispatcher.Dispatcher._hold_out
 
-    def noticed(self, error):
-        hold_out(self, error)
+    def noticed(self, error, pending):
+        hold_out(self, error, pending)
         refused.set()
 
     monkeypatch.setattr(dispatcher.Dispatcher, "_hold_out", noticed)
