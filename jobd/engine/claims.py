@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jobd import clock
 from jobd.engine.bounds import Bounds
+from jobd.engine.held_up import HeldUp
 from jobd.engine.limits import Limits, Round
 from jobd.engine.pace import AHEAD, Pace
 from jobd.engine.rounds import PAUSE, Rounds
@@ -85,7 +86,7 @@ class Claims:
         self._pace = Pace(ahead)
         self._flying: collections.Counter[str] = collections.Counter()  # what is in flight, by task
         self._hanging: collections.Counter[str] = collections.Counter()  # what was given up and runs on, by task
-        self._held_up = False
+        self._held_up = HeldUp()
         self._ahead = True
         self._wanted: Collection[str] = ()
         self._asked = float("-inf")
@@ -95,14 +96,13 @@ class Claims:
     def arrived(self, ended: Iterable[tuple[str, float]]) -> None:
         """Attempts have ended: (task, seconds) of those that show their task's pace."""
         self._ahead = True
-        self.more = self.more or self._held_up
-        self._held_up = False
+        self.more = self._held_up.end() or self.more
         self._pace.observe(ended)
 
     def given_back(self) -> None:
         """Something waited too long for its slot: until anything ends, what is claimed ahead would only wait again."""
         self._ahead = False
-        self._held_up = True
+        self._held_up.begin(clock.awake())
 
     def hangs(self, claimed: Claimed) -> None:
         """An item was given up and runs on: it counts for what bounds its task and its job."""
@@ -132,7 +132,7 @@ class Claims:
     def resize(self, slots: int) -> None:
         """There are more or fewer workers now."""
         self._slots = slots
-        self._held_up = False
+        self._held_up.end()
         self.more = True
 
     @property
@@ -146,7 +146,7 @@ class Claims:
 
         None where there is none now, or nobody has looked yet.
         """
-        full = self.more or self._held_up or self.solitude.anybody or self._flying.total() >= self._slots
+        full = self.more or bool(self._held_up) or self.solitude.anybody or self._flying.total() >= self._slots
         return None if full else self._full_until
 
     def left(self, claimed: Iterable[Claimed]) -> None:
@@ -221,7 +221,8 @@ class Claims:
         self.more = self.more or self._rounds.after > 0
         if not self.more:
             again += [] if self._turns.due is None else [self._turns.due]
-            waits = (self._bounds.wait(here.room, clock.awake()), here.jobs.wait())
+            awake = clock.awake()
+            waits = (self._bounds.wait(here.room, awake), here.jobs.wait(), self._held_up.left(awake))
             again += [here.now + int(wait * 1000) + 1 for wait in waits if wait is not None]
             self.due = min(again, default=None)
         return claimed
@@ -277,7 +278,7 @@ class Claims:
     def _claim_fresh(self, here: _Here, flying: collections.Counter[str], most: int) -> list[Claimed]:
         limit = min(self._slots - flying.total(), most)
         claimed: list[Claimed] = []
-        if self._held_up and flying.total() > 0:
+        if self._held_up.left(clock.awake()) is not None and flying.total() > 0:
             # What was claimed last has found no slot, whatever was counted: first something has to end.
             self.more = False
             return claimed

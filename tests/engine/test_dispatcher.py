@@ -12,6 +12,7 @@ import pytest
 
 from jobd import Skip
 from jobd.engine import dispatcher as dispatching
+from jobd.engine import held_up
 from jobd.engine.arrivals import Arrivals
 from jobd.engine.dispatcher import HOLD, Dispatcher
 from jobd.engine.pace import Pace
@@ -269,6 +270,30 @@ def test_what_waited_100_ms_for_its_slot_is_given_back_and_runs_later(app, gate,
     assert sorted(ran) == list(range(40))
     assert rows.all("select attempt, count(*) from job_items group by 1") == [(1, 40)]
     assert rows.item_events() == []
+
+
+def test_slots_that_were_slow_to_take_what_was_claimed_are_claimed_for_again_though_nothing_ends(
+    app, gate, jobd_clock, until
+):
+    """On a busy machine a worker may need longer for its start than anything waits: what runs may take hours."""
+
+    @app.task
+    def work(number):
+        if number:
+            gate.pass_through()
+
+    with app.daemon(workers=2) as daemon:
+        first = work.submit([1])
+        assert gate.entered.wait(SECONDS)
+        (pool,) = daemon._dispatcher._pools._all()
+        pool.claims.given_back()
+        second = work.submit([0])
+        until(lambda: not daemon._dispatcher._wake._rung and daemon._dispatcher._wake._sleeping)
+        assert second.refresh().status == "queued"
+        jobd_clock.move(seconds=held_up.FIRST)
+        assert second.wait(SECONDS).status == "completed"
+        assert first.refresh().status == "running"
+        gate.opened.set()
 
 
 def test_the_slot_that_comes_free_goes_to_who_is_next_once_what_waited_was_given_back(app, gate, paced, until, rows):
