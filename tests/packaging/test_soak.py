@@ -36,7 +36,9 @@ def test_kills_lose_nothing_and_the_account_would_say_so(tmp_path):
     assert ran.returncode == 0, ran.stderr
     figures, wrong, spoilt = json.loads(ran.stdout)
     assert figures["kills"] == 5
-    assert figures["items"] == 20 * figures["jobs acknowledged"] > 0
+    # One that is killed between its commit and its word leaves a job that nobody was told of.
+    assert figures["items"] >= 20 * figures["jobs acknowledged"] > 0
+    assert figures["items"] % 20 == 0
     assert wrong == []
     assert any("began 2 times" in one for one in spoilt)
     assert "nobody stored this was acknowledged, and has 0 items" in spoilt
