@@ -10,20 +10,19 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import boundaries
-import clients
 import hour
 import kills
+import locks
 import model
 import power
 import prefixes
+from report import Told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from report import Told
 
 OUT: Final = Path(__file__).resolve().parents[2] / ".jobd/soak"
 
@@ -32,8 +31,19 @@ class Part(NamedTuple):
     """A part: ``run(folder, seed, **sizes)``, and its sizes in the short form and in the long one."""
 
     run: Callable[..., Told]
-    short: dict[str, float]
-    long: dict[str, float]
+    short: dict[str, Any]
+    long: dict[str, Any]
+
+
+def _of_locks(part: Callable[..., dict[str, Any]]) -> Callable[..., Told]:
+    """Return one of the parts that are a program of their own, as a part of this one."""
+
+    def run(folder: Path, seed: int, *, out: Path, **sizes: Any) -> Told:  # noqa: ARG001 - the machine's load is the chance
+        found = part(folder, **sizes)
+        numbers = {name: value for name, value in found.items() if isinstance(value, int | float)}
+        return Told(numbers, [*found["problems"], *found.get("slow", ())])
+
+    return run
 
 
 PARTS: Final = {
@@ -42,7 +52,9 @@ PARTS: Final = {
     "power": Part(power.run, {"cuts": 100}, {"cuts": 20_000}),
     "model": Part(model.run, {"examples": 60, "steps": 30}, {"examples": 3_000, "steps": 80}),
     "kills": Part(kills.run, {"forked": 950, "started": 50}, {"forked": 9_500, "started": 500}),
-    "clients": Part(clients.run, {"seconds": 60}, {"seconds": 60}),
+    "writers": Part(_of_locks(locks.writers), {"seconds": 60}, {"seconds": 60}),
+    "wal-reset": Part(_of_locks(locks.wal_reset), {"seconds": 20}, {"seconds": 60}),
+    "held": Part(_of_locks(locks.held), {"lengths": (3.0, 8.0)}, {"lengths": (3.0, 8.0, 60.0)}),
     "hour": Part(hour.run, {"seconds": 60}, {"seconds": 3_600}),
 }
 

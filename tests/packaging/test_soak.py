@@ -47,7 +47,9 @@ def test_kills_lose_nothing_and_the_account_would_say_so(tmp_path):
 def test_a_part_that_is_not_there_is_refused_with_the_names_of_those_that_are():
     ran = python(SOAK / "run.py", "hours")
     assert ran.returncode == 2
-    assert "no part hours: one of boundaries, prefixes, power, model, kills, clients, hour" in ran.stderr
+    assert (
+        "no part hours: one of boundaries, prefixes, power, model, kills, writers, wal-reset, held, hour" in ran.stderr
+    )
 
 
 @pytest.fixture
