@@ -31,6 +31,6 @@ def test_killed_at_any_boundary_nothing_is_lost_done_twice_or_half_done(name, wa
     record_property("points", seen.boundaries)
     assert seen.wrong == []
     assert seen.boundaries >= seen.statements > 0, "a statement passes by where nobody is killed"
-    assert seen.kills >= 2
+    assert seen.kills >= 1
     assert seen.states >= 1
     assert bool(seen.again) == bool(again)

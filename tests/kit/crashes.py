@@ -163,4 +163,4 @@ def _some(passed, share, rng):
     if share >= 1:
         return every
     among = rng.sample(commits, min(len(commits), 2 + round(len(commits) * share * _AT_COMMITS)))
-    return sorted({*rng.sample(every, 2 + round(boundaries * share)), *among} & set(every))
+    return sorted({*rng.sample(every, 1 + round(boundaries * share)), *among} & set(every))
