@@ -77,7 +77,7 @@ class Claims:
         self._tasks = tasks
         self._unique = unique
         self._bounds = Bounds({}) if bounds is None else bounds
-        self._limits = Limits()
+        self._limits = Limits(slots)
         self._slots = slots
         self._full_until = clock.awake()
         self._turns = Turns()
@@ -132,6 +132,7 @@ class Claims:
     def resize(self, slots: int) -> None:
         """There are more or fewer workers now."""
         self._slots = slots
+        self._limits.resize(slots)
         self._held_up.end()
         self.more = True
 

@@ -13,7 +13,7 @@ from jobd.overrides import of_policy
 from jobd.store.outcome import RUN_ON
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from jobd.overrides import Overrides
     from jobd.store.claim import Claimed, ClaimedJob
@@ -24,17 +24,26 @@ _ANY: Final = 2**31
 
 
 class Limits:
-    """What is in flight, and what has started of late, of jobs with bounds of their own. Times are awake seconds."""
+    """What is in flight, and what has started of late, of jobs with bounds of their own. Times are awake seconds.
 
-    def __init__(self) -> None:
+    ``slots`` is how many items run at once at most. A concurrency of as many bounds nothing: were such a job held to be
+    bounded, nothing of it could wait in line, and its slots would stand idle through every transaction.
+    """
+
+    def __init__(self, slots: int) -> None:
+        self._slots = slots
         self._own: dict[int, Overrides] = {}  # of the jobs that anything below is known of
         self._flying: collections.Counter[int] = collections.Counter()
         self._started: dict[int, collections.deque[float]] = {}
 
+    def resize(self, slots: int) -> None:
+        """There are so many now; what is lost may come back, so fewer are not counted."""
+        self._slots = max(self._slots, slots)
+
     def started(self, claimed: Iterable[Claimed], awake: float) -> None:
         """A claim has committed."""
         for item in claimed:
-            if item.policy != "{}" and (own := of_policy(item.policy)).bounded:
+            if item.policy != "{}" and (own := self._read(item.policy)).bounded:
                 self._own[item.job_id] = own
                 self._flying[item.job_id] += 1
                 if own.rate is not None:
@@ -43,7 +52,7 @@ class Limits:
     def learn(self, policies: Iterable[tuple[int, str]]) -> bool:
         """Take what jobs say by now, and say whether that is anything new: somebody may want more at once."""
         before = dict(self._own)
-        self._own.update((job_id, of_policy(text)) for job_id, text in policies)
+        self._own.update((job_id, self._read(text)) for job_id, text in policies)
         return self._own != before
 
     def left(self, job_id: int) -> bool:
@@ -61,7 +70,7 @@ class Limits:
     def round(self, leaving: Iterable[Outcome], awake: float) -> Round:
         """Return what a claim may take while ``leaving`` leave."""
         if not self._own:
-            return Round({}, {}, {})
+            return Round(self._read, {}, {}, {})
         # Who is being given up may run on: whether it does, the next turn knows.
         gone = collections.Counter(outcome.job_id for outcome in leaving if outcome.kind not in RUN_ON)
         rooms, waits = {}, {}
@@ -73,7 +82,11 @@ class Limits:
             rooms[job_id] = _room(own, flying, len(started))
             if own.rate is not None and started:
                 waits[job_id] = started[0] + own.rate.seconds - awake
-        return Round(rooms, waits, dict(self._own))
+        return Round(self._read, rooms, waits, dict(self._own))
+
+    def _read(self, policy: str) -> Overrides:
+        own = of_policy(policy)
+        return own._replace(concurrency=None) if own.concurrency and own.concurrency >= self._slots else own
 
     def _within(self, job_id: int, own: Overrides, awake: float) -> Sequence[float]:
         """Return when what has started within the rate's time did."""
@@ -98,7 +111,14 @@ class Round:
     together with what is claimed after it.
     """
 
-    def __init__(self, rooms: dict[int, int], waits: dict[int, float], own: dict[int, Overrides]) -> None:
+    def __init__(
+        self,
+        read: Callable[[str], Overrides],
+        rooms: dict[int, int],
+        waits: dict[int, float],
+        own: dict[int, Overrides],
+    ) -> None:
+        self._read = read
         self.full = {job_id for job_id, room in rooms.items() if room <= 0}
         self.ahead = False
         self._rooms = rooms
@@ -122,7 +142,7 @@ class Round:
         return min(waits, default=None)
 
     def _takes(self, job: ClaimedJob) -> bool:
-        own = of_policy(job.policy)
+        own = self._read(job.policy)
         if not own.bounded:
             return True
         if self.ahead and own.rate is not None:

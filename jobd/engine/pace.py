@@ -52,5 +52,7 @@ class Pace:
         # What is in the slots is not ahead of them; of the rest each counts with its own task's pace.
         waiting = sum(count * self._seconds[name] for name, count in quick.items())
         behind = max(0, total - turning)
-        budget = self._ahead * turning - (waiting * behind / total if total else 0.0)
-        return max(0, int(budget / self._seconds[task]))
+        whole = self._ahead * turning
+        line = waiting * behind / total if total else 0.0
+        # One claim for many: item by item each would cost as much as the whole of its settlement.
+        return 0 if line > whole / 2 else int((whole - line) / self._seconds[task])

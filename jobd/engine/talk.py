@@ -33,10 +33,11 @@ class Talk:
             OSError: nobody is there any more.
         """
         text = json.dumps(message).encode()
-        self._write(_LENGTH.pack(len(text)) + text)
+        # In one piece: whoever listens would wake up for each.
+        parts = [_LENGTH.pack(len(text)), text]
         if data is not None:
-            self._write(_LENGTH.pack(len(data)))
-            self._write(data)
+            parts += [_LENGTH.pack(len(data)), data]
+        self._write(b"".join(parts))
 
     def receive(self) -> Any:
         """Wait for the next message and return it.

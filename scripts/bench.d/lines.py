@@ -99,6 +99,13 @@ LINES: Final = (
         "ms", (at_most(100),),
     ),
     Line("late-worst", "late", "  the worst of 20", "ms", (at_most(100),)),
+    Line("parallel-true", "commands", "GNU parallel: true for 1,000 items, 2 at a time, each", "ms"),
+    Line("parallel-sum", "commands", "  sha256sum of 2,000 files", "ms"),
+    Line(
+        "map-true", "commands", "jobd map: true for 1,000 items, 2 at a time, each", "ms",
+        (at_most(3),), ("parallel-true",),
+    ),
+    Line("map-sum", "commands", "  sha256sum of 2,000 files", "ms", (at_most(3), at_most(1, "parallel-sum"))),
     Line("progress", "reading", "progress of a job of 1,000,000 items, as wait() reads it", "ms", (at_most(0.1),)),
     Line("refresh", "reading", "  all of its fields and its daemon: job.refresh()", "ms"),
     Line("latest", "reading", "latest result of a key among 1,000,000", "ms", (at_most(0.2),)),

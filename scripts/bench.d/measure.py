@@ -31,6 +31,7 @@ class Scale(NamedTuple):
     clients: int = 8
     repeats: int = 3
     raws: int = 400
+    commands: int = 1_000
 
 
 SCALES: Final = {
@@ -47,6 +48,7 @@ SCALES: Final = {
         clients=2,
         repeats=1,
         raws=32,
+        commands=10,
     ),
 }
 
@@ -66,6 +68,7 @@ MODULES: Final = {
     "late": "flow",
     "build": "million",
     "reading": "million",
+    "commands": "commands",
     "data": "apart",
     "idle": "processes",
     "show": "processes",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _HERE: Final = Path(__file__).parent
 _SCRIPT: Final = Path(sys.executable).with_name("jobd")
-_JOBD: Final = [str(_SCRIPT)] if _SCRIPT.exists() else [sys.executable, "-m", "jobd"]
+JOBD: Final = [str(_SCRIPT)] if _SCRIPT.exists() else [sys.executable, "-m", "jobd"]
 _PATIENCE: Final = 60.0
 _STARTED: Final = "select min(started_at) from job_items where daemon_id=? and started_at is not null"
 
@@ -49,7 +49,7 @@ def daemon(path: Path) -> Iterator[subprocess.Popen[bytes]]:
 
     with path.with_suffix(".log").open("ab") as log:
         process = subprocess.Popen(
-            [*_JOBD, "--db", str(path), "--app", str(_HERE / "program.py"), "start"], stdout=log, stderr=log
+            [*JOBD, "--db", str(path), "--app", str(_HERE / "program.py"), "start"], stdout=log, stderr=log
         )
         try:
             _until(is_ready)
@@ -84,7 +84,7 @@ def show(folder: Path, scale: Scale) -> dict[str, float]:
     app.task(lambda _number: None, name="nothing")
     with app.daemon(workers=1):
         job = app.submit("nothing", range(100)).wait()
-    command = [*_JOBD, "--db", app.path, "show", str(job.id)]
+    command = [*JOBD, "--db", app.path, "show", str(job.id)]
     if scale.starts > 1:
         _piped(command)  # compiles, and fills the page cache
     return {

@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from jobd import Jobd, UsageError, clock
+from jobd.engine.pace import Pace
 from jobd.store.invariants import check
 
 SECONDS = 20
@@ -63,6 +64,26 @@ def test_no_more_of_a_job_run_at_once_than_it_says_and_the_others_use_what_it_le
         crowd.opened.set()
         assert narrow.wait(SECONDS).status == wide.wait(SECONDS).status == "completed"
     assert crowd.most["n"] == 1
+
+
+@pytest.mark.parametrize(("concurrency", "ahead"), [(2, True), (1, False)])
+def test_a_job_that_may_have_all_slots_waits_in_line_for_them(app, crowd, until, monkeypatch, concurrency, ahead):
+    """Else its slots stand idle through each transaction: `map -j 2` says both how many slots there are and that."""
+    monkeypatch.setattr(Pace, "observe", lambda pace, ended: pace._seconds.update({task: 0.01 for task, _ in ended}))
+
+    @app.task
+    def work(item):
+        if item != "quick":
+            crowd.pass_through(item)
+
+    with app.daemon(workers=2) as daemon:
+        work.submit(["quick"]).wait(SECONDS)
+        work.submit(names("n", 20), concurrency=concurrency)
+        until(lambda: crowd.here.get("n") == concurrency)
+        handed = len(daemon._dispatcher.registry)
+        crowd.opened.set()
+    assert (handed > 2) is ahead
+    assert crowd.most["n"] == concurrency
 
 
 def test_a_full_job_of_a_high_priority_keeps_no_other_waiting(app, crowd, until):

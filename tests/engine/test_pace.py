@@ -80,6 +80,14 @@ def test_a_task_that_slows_down_is_noticed_within_a_few_items():
     assert rooms[-1] == 0
 
 
+def test_the_line_is_filled_again_when_half_of_it_is_gone():
+    """Item by item a claim would cost as much as a settlement."""
+    pace = paced(work=0.01)
+    whole = pace.room("work", 2, {"work": 2})
+    assert whole == 10
+    assert [pace.room("work", 2, {"work": 2 + waiting}) for waiting in (10, 8, 6, 5, 4)] == [0, 0, 0, 5, 6]
+
+
 def test_a_batch_counts_as_the_mean_of_each_task():
     pace = Pace()
     pace.observe([("a", 0.01), ("b", 1.0), ("a", 0.03)])
