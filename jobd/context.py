@@ -155,7 +155,7 @@ class Context:
 
     def defer(
         self,
-        external_id: str,
+        external_id: str | int,
         *,
         poll_after: float | str | dt.timedelta | None = None,
         deadline: float | str | dt.timedelta | dt.datetime | None = None,
@@ -166,7 +166,7 @@ class Context:
         what the task's ``poll`` says, asked ``poll_after`` from now (10 s by default) and then less and less often, by
         a delivery, or at its ``deadline``: a time, or how long from now, as failed. Without one it waits for ever.
 
-        Where the attempt has saved a result, that wins: the item completes.
+        Where the attempt has saved a result, that wins: the item completes. A number as the id is its decimal text.
 
         Raises:
             Deferred: always, in the end; no error, and nothing to catch.
@@ -208,7 +208,8 @@ class Line:
 
 
 def _deferral(external_id: Any, poll_after: Any, deadline: Any) -> Deferral:
-    found = arguments.text("defer: external_id", external_id)
+    number = isinstance(external_id, int) and not isinstance(external_id, bool)
+    found = arguments.text("defer: external_id", str(external_id) if number else external_id)
     if not 0 < len(found) <= EXTERNAL_LIMIT or "\0" in found:
         raise UsageError(
             f"defer: external_id is not of 1 to {EXTERNAL_LIMIT:,} characters without a NUL: {found[:50]!a}"

@@ -68,7 +68,8 @@ def _ask_many(task: Task[..., Any], hook: Hook, items: Sequence[Waiting]) -> lis
         answers = hook.function(list(dict.fromkeys(item.external_id for item in items)))
         if not isinstance(answers, Mapping):
             raise TypeError(f"no mapping of ids: {type(answers).__name__}")  # noqa: TRY301 - as what it raises itself
-        found = dict(answers)
+        # A number is its decimal text, as where it was deferred.
+        found = {str(one) if type(one) is int else one: answer for one, answer in answers.items()}
     except BaseException as error:
         _let_through(error)
         if not isinstance(error, Retry | Fail):
@@ -77,7 +78,7 @@ def _ask_many(task: Task[..., Any], hook: Hook, items: Sequence[Waiting]) -> lis
         after = _after(error) if isinstance(error, Retry) else None
         return [Said(item, Word.NOT_YET, clock.now(), after_ms=after) for item in items]
     if strange := found.keys() - {item.external_id for item in items}:
-        # An id that was made a number on the way is another one, and its item would wait for ever without a word.
+        # An id that was changed on the way is another one, and its item would wait for ever without a word.
         log.warning("poll of %s answered about %d ids that it was not asked about", task.name, len(strange))
     return [_said(task, item, found.get(item.external_id)) for item in items]
 

@@ -285,6 +285,18 @@ def test_many_are_asked_about_in_one_call(app, order, jobd_clock, caplog):
     assert calls[1:] == [["b"]]
 
 
+def test_an_id_that_is_a_number_is_its_decimal_text(app, jobd_clock):
+    """Vendors number their work, and JSON keeps that a number."""
+    order = app.task(name="order")(lambda payload, ctx: ctx.defer(payload, poll_after=10))
+    asked = []
+    order.poll(many=True)(lambda ids: asked.append(ids) or {int(one): "yes" for one in ids})
+    job = submitted(app, order, 7, 8)
+    jobd_clock.move(seconds=10)
+    app.drain()
+    assert asked == [["7", "8"]]
+    assert [result.value for result in job.refresh().results()] == ["yes", "yes"]
+
+
 def test_items_that_wait_for_the_same_work_end_together(app, jobd_clock):
     @app.task
     def order(payload, ctx):
@@ -313,8 +325,8 @@ def test_what_waited_before_its_task_had_a_poll_is_asked_about(app, how):
 
 
 def test_an_answer_about_what_was_not_asked_is_said_in_the_log(app, order, jobd_clock, caplog):
-    order.poll(many=True)(lambda ids: {int(one): "yes" for one in ids})
-    job = submitted(app, order, "7", "8")
+    order.poll(many=True)(lambda ids: {one.upper(): "yes" for one in ids})
+    job = submitted(app, order, "a", "b")
     jobd_clock.move(seconds=10)
     app.drain()
     assert job.refresh().counts.waiting == 2
