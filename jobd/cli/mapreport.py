@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import shlex
+import shutil
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -70,10 +72,13 @@ def check(file: str) -> None:
     """Refuse a file that could not be written at the end.
 
     Raises:
-        UsageError: its folder is not there, or cannot be written to.
+        UsageError: it is a folder, may not be written to, or is none that is there.
     """
-    folder = Path(file).absolute().parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK) or Path(file).is_dir():
+    path = Path(file)
+    if file == "-":
+        raise UsageError("--results cannot be standard output", hint="that is for what the commands print")
+    place = path if path.exists() and not _replaced(path) else path.resolve().parent
+    if path.is_dir() or not os.access(place, os.W_OK):
         raise UsageError(f"cannot write {escape(file)}", hint="--results names a file in a folder that is there")
 
 
@@ -81,15 +86,36 @@ def write(file: str, job: Job) -> None:
     """Write what became of all items of a job, in their order, in place of what the file held.
 
     Raises:
-        UsageError: that cannot be done; what the file held is still there.
+        UsageError: that cannot be done; what the file held is still there, unless it is a device or a link.
     """
-    path, made = Path(file), Path(f"{file}.new")
+    path = Path(file)
+    as_json = path.suffix in {".jsonl", ".json"}
     try:
-        with made.open("w", encoding="utf-8") as stream:
-            _rows(stream, job, as_json=path.suffix in {".jsonl", ".json"})
-        made.replace(path)
+        if _replaced(path):
+            _replace(path, job, as_json=as_json)
+        else:
+            with path.open("w", encoding="utf-8") as stream:
+                _rows(stream, job, as_json=as_json)
     except OSError as error:
         raise UsageError(f"cannot write {escape(file)}: {error.strerror}") from None
+
+
+def _replaced(path: Path) -> bool:
+    """Say whether another file may take its place: a device or a pipe would be gone, and of a link what it is."""
+    return not path.is_symlink() and (path.is_file() or not path.exists())
+
+
+def _replace(path: Path, job: Job, *, as_json: bool) -> None:
+    # A name of its own: one that is derived from the file's may be too long, or somebody's.
+    made = path.with_name(f".jobd-{secrets.token_hex(8)}")
+    try:
+        with made.open("x", encoding="utf-8") as stream:
+            _rows(stream, job, as_json=as_json)
+        if path.exists():
+            shutil.copymode(path, made)
+        made.replace(path)
+    finally:
+        made.unlink(missing_ok=True)
 
 
 def _rows(stream: IO[str], job: Job, *, as_json: bool) -> None:

@@ -118,6 +118,7 @@ def test_a_number_stays_with_its_item(jobd):
         (["--halt", "3", "x", ":::", "b"], "--halt"),
         (["--timeout", "soon", "x", ":::", "b"], "soon"),
         (["--results", "nowhere/file", "x", ":::", "b"], "cannot write nowhere/file"),
+        (["--results", "-", "x", ":::", "b"], "--results cannot be standard output"),
         (["-d", "-k", "x", ":::", "b"], "-k is for whoever watches"),
         (["-j", "0", "x", ":::", "b"], "-j"),
     ],
@@ -349,6 +350,26 @@ def test_what_became_of_each_item_is_written_to_a_file(jobd, place):
     ]
     jobd("map", "--results", "rows.jsonl", command, "a", "bad", "gone")
     assert [json.loads(line)["attempt"] for line in (place / "rows.jsonl").read_text().splitlines()] == [1, 2, 2]
+
+
+def test_what_it_writes_rows_to_stays_what_it_is(jobd, place):
+    (place / "plain").write_text("old")
+    (place / "plain").chmod(0o600)
+    (place / "plain.new").write_text("somebody's")
+    (place / "link").symlink_to("linked")
+    os.mkfifo(place / "pipe")
+    reader = os.open(place / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    for name in ("plain", "link", "pipe"):
+        assert jobd("map", "--results", name, "true", ":::", "a").code == 0
+    rows = (place / "plain").read_bytes()
+    assert b"completed" in rows
+    assert ((place / "linked").read_bytes(), os.read(reader, 65536)) == (rows, rows)
+    os.close(reader)
+    assert (place / "plain").stat().st_mode & 0o777 == 0o600
+    assert (place / "link").is_symlink()
+    assert (place / "pipe").is_fifo()
+    assert (place / "plain.new").read_text() == "somebody's"
+    assert not list(place.glob(".jobd*"))
 
 
 def test_as_json_it_prints_the_job_and_nothing_else(jobd):
