@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast
 
 from jobd import clock, codec
 from jobd.commands import TASK, Command, NoCommand, pack, text_of
-from jobd.errors import Conflict, NotFound
+from jobd.errors import ChangedInput, Conflict, NotFound
 from jobd.items import hashed
 from jobd.naming import key_of
 from jobd.states import COMPLETED, FAILED, ITEM_ENDS, JOB_ENDS, SKIPPED
@@ -58,7 +58,9 @@ class Wanted:
 
 
 class Planned(NamedTuple):
-    """An item of the input: its status in the job, None where it is new there, and whether its file has changed."""
+    """An item of the input: its status in the job, None where it is new there, and whether it is to run as its
+    file has changed.
+    """
 
     key: str
     payload: dict[str, Any]
@@ -115,7 +117,7 @@ def plan(app: Jobd, wanted: Wanted, job: Job | None, items: Iterable[Named]) -> 
             known = identity.held(app.reading(), job.id, [key for key, _ in named]) if job is not None else {}
             for key, payload in named:
                 if key in known:
-                    yield _known(key, payload, known[key])
+                    yield _known(wanted, key, payload, known[key])
                     continue
                 number += 1
                 yield Planned(key, payload | {"n": number} if numbered else payload)
@@ -143,9 +145,9 @@ def _stamp(folder: bytes, word: bytes) -> list[int] | None:
     return [found.st_size, found.st_mtime_ns]
 
 
-def _known(key: str, payload: dict[str, Any], held: identity.Held) -> Planned:
+def _known(wanted: Wanted, key: str, payload: dict[str, Any], held: identity.Held) -> Planned:
     stored = codec.loads(held.payload)
-    stamp = payload.get("stamp")
+    stamp = payload.get("stamp") if wanted.if_changed else None
     # What has not ended will read the file as it is by then; to hand it in anew could meet its start.
     if stamp is None or stored.get("stamp") == stamp or held.status not in ITEM_ENDS:
         return Planned(key, stored, held.status)
@@ -154,7 +156,7 @@ def _known(key: str, payload: dict[str, Any], held: identity.Held) -> Planned:
 
 def runs(wanted: Wanted, item: Planned) -> bool:
     """Say whether an item of the input will run."""
-    if item.changed and wanted.if_changed:
+    if item.changed:
         return True
     return wanted.retry_failed if item.status == FAILED else item.status not in {COMPLETED, SKIPPED}
 
@@ -162,7 +164,10 @@ def runs(wanted: Wanted, item: Planned) -> bool:
 def submit(app: Jobd, wanted: Wanted, job: Job | None, items: Iterable[Named]) -> Job:
     """Begin the job, or add what is new to ``job``, which ``find`` gave; once this returns, no item is lost.
 
-    Raises: what :meth:`jobd.Jobd.submit` raises.
+    Raises:
+        Conflict: another line began the job after ``find``, with another command or another view of its items.
+
+    Else raises what :meth:`jobd.Jobd.submit` does.
     """
     if wanted.known == "new":
         _set_free(app, wanted.key)
@@ -172,10 +177,16 @@ def submit(app: Jobd, wanted: Wanted, job: Job | None, items: Iterable[Named]) -
         "params": wanted.command.params(),
         "key": wanted.key,
         "item_key": _key_of_entry,
-        "changed": "requeue" if wanted.if_changed else "keep",
+        "changed": "requeue" if wanted.if_changed else "error",
         "target": str(wanted.command),
     }
-    return app.submit(TASK, entries, **cast("SubmitOptions", options))
+    try:
+        return app.submit(TASK, entries, **cast("SubmitOptions", options))
+    except ChangedInput as error:
+        find(app, wanted)
+        raise Conflict(
+            f"job {error.job_id} was given items by another line meanwhile", hint="the same line again"
+        ) from None
 
 
 class _Entry(dict[str, Any]):

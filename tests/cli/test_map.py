@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 from kit.commands import Terminal
 
+from jobd import Jobd, mapping
+from jobd.commands import Command
+
 TALLY = "echo {} >> ran; echo did {}"
 
 
@@ -226,6 +229,22 @@ def test_under_a_name_another_command_is_refused_and_says_how_to_go_on(jobd, ran
     (place / "sub").mkdir()
     monkeypatch.chdir(place / "sub")
     assert jobd("map", "--job", "n", TALLY, "a", "b").code == 4
+
+
+def test_a_name_that_another_line_took_while_items_were_read_is_refused(jobd, ask, ran, place, monkeypatch):
+    class Slow(io.BytesIO):
+        def __next__(self):
+            if (line := super().__next__()) == b"b\n":
+                command = Command((b"echo other {}",), shell=True, cwd=os.fsencode(place))
+                mapping.submit(Jobd(str(place / "jobs.db")), mapping.Wanted(command, "n"), None, [b"x"])
+            return line
+
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Slow(b"a\nb\n")))
+    answer = jobd("map", "--job", "n", TALLY)
+    assert (answer.code, answer.out) == (4, "")
+    assert "job 1 of that name runs another command: echo other {}" in answer.err
+    assert ask("show", "1")["counts"]["total"] == 1
+    assert ran() == []
 
 
 def test_an_accepted_change_is_for_what_has_not_completed(jobd, ask):
