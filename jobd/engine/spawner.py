@@ -23,6 +23,7 @@ from jobd.engine.printing import Kept
 from jobd.engine.talk import END, HELLO, Talk
 
 _READ: Final = 65_536
+_LONGEST: Final = 86_400.0  # seconds of one wait: poll(2) counts its milliseconds in an int, which is 25 days
 # What this program ignores, or Python does, a command must not find ignored.
 _DEFAULTS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ)
 _NOT_STARTED: Final = 127  # as a shell has it
@@ -164,9 +165,9 @@ class _Command:
 
     @property
     def patience(self) -> float | None:
-        """For how many seconds nothing has to be done to it; None for as long as it takes."""
+        """For how many seconds at most nothing has to be done to it; None for as long as it takes."""
         at = self._until if self._until is not None else self._late_at
-        return None if at is None else max(0.0, at - time.monotonic())
+        return None if at is None else min(_LONGEST, max(0.0, at - time.monotonic()))
 
     def is_doomed(self) -> bool:
         """Say whether it has had its time to end."""

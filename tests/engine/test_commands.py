@@ -216,6 +216,10 @@ def test_a_time_out_is_tried_again_where_there_are_tries_left(ends):
     assert [event.name for event in job.events(items=True)].count("time_out") == 1
 
 
+def test_a_time_out_may_be_months_away(ends):
+    assert ends("sleep 0.05", timeout=100 * 86_400).status == "completed"
+
+
 def test_a_command_may_end_in_its_own_way_when_its_time_is_over(ends):
     job = ends("trap 'echo caught; exit 0' TERM; sleep 150 & wait", timeout=0.2)
     assert job.printed("a").stdout == b"caught\n"
