@@ -52,7 +52,7 @@ class Watch:
 
     Enter it before the submission, and say which job it is as soon as that is known. Until the block is left all of
     what commands print is kept, in files beside the database at ``path`` where it is more than 64 KiB; a file goes when
-    the next output is asked for, and the rest when the block is left.
+    the next output is asked for, and the rest when the block is left, by the last of those who wait for it.
     """
 
     def __init__(self, path: str) -> None:
@@ -126,4 +126,4 @@ class Watch:
             for file in files:
                 os.close(file)
         if files:
-            self._spools.remove(*found)
+            self._spools.shown(*found)

@@ -7,7 +7,9 @@ is known to be nobody's. Its name begins with the job that it watches, or with `
 
 from __future__ import annotations
 
+import collections
 import contextlib
+import errno
 import fcntl
 import os
 import secrets
@@ -15,6 +17,7 @@ from typing import Final
 
 ANY: Final = "any"
 STREAMS: Final = ("out", "err")
+_TRIES: Final = 100  # to be quicker than those who sweep
 
 
 class Spools:
@@ -28,7 +31,7 @@ class Spools:
 
     def beginning(self, job_id: int, item_id: int, attempt: int) -> str | None:
         """Return the beginning of the names of an attempt's two files; None where nobody waits for them."""
-        if not {ANY, str(job_id)} & self._watched():
+        if not self._waiting(job_id):
             return None
         if attempt > 1:
             self.remove(job_id, item_id, attempt - 1)
@@ -55,20 +58,21 @@ class Spools:
         Raises:
             OSError: there is no place for them.
         """
-        while True:
-            for folder in (self._folder, self._watchers):
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(folder, 0o700)  # noqa: PTH102 - as above
+        for _ in range(_TRIES):
             name = f"{self._watchers}/{ANY}-{secrets.token_hex(8)}"
             try:
+                for folder in (self._folder, self._watchers):
+                    with contextlib.suppress(FileExistsError):
+                        os.mkdir(folder, 0o700)  # noqa: PTH102 - as above
                 descriptor = os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
             except FileNotFoundError:
-                continue  # the folder was swept in between
+                continue  # a folder was swept in between
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             # Who looked before it was locked took it for nobody's.
             if os.fstat(descriptor).st_nlink:
                 return descriptor, name
             os.close(descriptor)
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._watchers)
 
     def narrow(self, name: str, job_id: int) -> str:
         """Let a watcher wait for one job only; return its file's new name."""
@@ -86,6 +90,11 @@ class Spools:
             return []
         return found
 
+    def shown(self, job_id: int, item_id: int, attempt: int) -> None:
+        """Remove an attempt's files, unless others wait for them too: then they go with the last of those."""
+        if self._waiting(job_id) < 2:
+            self.remove(job_id, item_id, attempt)
+
     def remove(self, job_id: int, item_id: int, attempt: int) -> None:
         """Remove an attempt's files."""
         for stream in STREAMS:
@@ -96,15 +105,30 @@ class Spools:
     def _name(self, job_id: int, item_id: int, attempt: int) -> str:
         return f"{self._folder}/{job_id}-{item_id}-{attempt}"
 
-    def _watched(self) -> set[str]:
-        """Return whose outputs live watchers wait for; the files of those that were killed go."""
-        found = set()
-        for name in _names(self._watchers):
-            if _held(f"{self._watchers}/{name}"):
-                found.add(name.partition("-")[0])
-            else:
-                _unlink(f"{self._watchers}/{name}")
-        return found
+    def _waiting(self, job_id: int) -> int:
+        """Return how many wait for the outputs of a job."""
+        watched = self._watched()
+        return watched[ANY] + watched[str(job_id)]
+
+    def _watched(self) -> collections.Counter[str]:
+        """Return whose outputs live watchers wait for, and how many; the files of those that were killed go."""
+        while True:
+            # Who left in between may have come back under another name.
+            with contextlib.suppress(FileNotFoundError):
+                return collections.Counter(
+                    name.partition("-")[0] for name in _names(self._watchers) if self._lives(f"{self._watchers}/{name}")
+                )
+
+    def _lives(self, path: str) -> bool:
+        """Say whether a watcher holds its file, and remove one that nobody holds.
+
+        Raises:
+            FileNotFoundError: it is gone by now.
+        """
+        if _held(path):
+            return True
+        _unlink(path)
+        return False
 
 
 def _names(folder: str) -> list[str]:
@@ -115,11 +139,17 @@ def _names(folder: str) -> list[str]:
 
 
 def _held(path: str) -> bool:
-    """Say whether somebody holds a file locked."""
+    """Say whether somebody holds a file locked; one that cannot be opened for now may be.
+
+    Raises:
+        FileNotFoundError: it is not there.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        raise
     except OSError:
-        return False  # it left in between
+        return True
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:

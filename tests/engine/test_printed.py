@@ -123,7 +123,7 @@ def test_only_the_job_that_is_shown_is_spooled_once_it_is_known(app, submit, wat
     assert files(app) == []
 
 
-def test_output_that_was_not_spooled_is_said_to_be_cut(app, submit):
+def test_each_of_two_who_show_a_job_has_all_of_it(app, submit):
     with Watch(app.path) as watch:
         watch.begin(app.store)
         job = submit(f"{MANY} 100_000", ["a"])
@@ -132,9 +132,17 @@ def test_output_that_was_not_spooled_is_said_to_be_cut(app, submit):
             watch.follow(job.id)
             other.follow(job.id)
             run(app, job)
-            assert [one.cut for one in watch.ended(app.store)] == [False]
-            # The first of two has shown it, and taken the file along.
-            assert [(one.cut, sum(map(len, one.stdout()))) for one in other.ended(app.store)] == [(True, LIMIT)]
+            assert shown(watch.ended(app.store)) == shown(other.ended(app.store)) == [("a", b"a" * 100_000, b"")]
+    assert files(app) == []
+
+
+def test_output_that_was_not_spooled_is_said_to_be_cut(app, submit, watch):
+    job = submit(f"{MANY} 100_000", ["a"])
+    watch.follow(job.id)
+    run(app, job)
+    for name in files(app):
+        Path(f"{app.path}.output", name).unlink()
+    assert [(one.cut, sum(map(len, one.stdout()))) for one in watch.ended(app.store)] == [(True, LIMIT)]
 
 
 def test_what_is_left_goes_when_nobody_shows_it_any_more(app, submit):
@@ -183,6 +191,43 @@ def test_a_folder_that_is_gone_fails_no_command(app, submit, watch, tmp_path):
     run(app, job)
     assert job.status == "completed"
     assert [one.cut for one in watch.ended(app.store)] == [True]
+
+
+def test_a_watcher_that_gets_its_job_while_somebody_looks_is_not_overlooked(path, monkeypatch):
+    spools = Spools(str(path))
+    descriptor, name = spools.watch()
+    opens = os.open
+
+    def late(file, *rest):
+        if file == name:
+            spools.narrow(name, 7)
+        return opens(file, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", late)
+        assert spools.beginning(7, 1, 1) is not None
+    os.close(descriptor)
+
+
+def test_a_folder_that_is_swept_while_a_watcher_comes_is_made_again(path, monkeypatch):
+    makes, swept = os.mkdir, []
+
+    def late(folder, mode):
+        if folder.endswith("watchers") and not swept:
+            swept.append(Path(f"{path}.output").rmdir())
+        makes(folder, mode)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "mkdir", late)
+        descriptor, name = Spools(str(path)).watch()
+    assert Path(name).exists()
+    os.close(descriptor)
+    Path(f"{path}.output", "watchers").joinpath(name).unlink()
+    Path(f"{path}.output", "watchers").rmdir()
+    Path(f"{path}.output").rmdir()
+    Path(f"{path}.output").symlink_to(path / "nowhere")
+    with pytest.raises(FileNotFoundError):
+        Spools(str(path)).watch()
 
 
 def test_watchers_that_come_and_go_at_once_do_not_disturb_each_other(path):
