@@ -240,8 +240,18 @@ class _Map(Through):
             mapreport.write(self.options["report"], job)
         if self.output.shape == "json":
             self.output.document(job.json())
-        failure = self.printing.failure if self.printing is not None else None
-        if failure is not None and failure.errno not in READER_GONE:
-            self.session.warn(f"not all output could be written: {failure.strerror}", f"jobd logs {job.id}:KEY")
-            return code or 1
-        return code
+        return code if self._printed_all(job) else code or 1
+
+    def _printed_all(self, job: Job) -> bool:
+        """Say whether who reads standard output had all of it, and else why not: what comes after may rely on that."""
+        printing = self.printing
+        if printing is None:
+            return True
+        if printing.failure is not None and printing.failure.errno not in READER_GONE:
+            why = printing.failure.strerror
+            self.session.warn(f"not all output could be written: {why}", f"jobd logs {job.id}:KEY")
+            return False
+        if printing.cut and printing.failure is None:
+            self.session.warn(f"of {printing.cut:,} items not all output is there: its beginning was not kept")
+            return False
+        return True

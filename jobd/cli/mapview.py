@@ -50,6 +50,7 @@ class Printing:
         self._session, self._shown = session, shown
         self._watch, self._store = watch, store
         self._in_order, self._tagged = in_order, tagged
+        self.cut = 0  # items whose output was not there whole
         self.failure: OSError | None = None  # why no more is printed; whoever read has gone where it is BrokenPipeError
 
     def update(self, job: Job, record: dict[str, Any]) -> None:
@@ -83,6 +84,7 @@ class Printing:
         if self.failure is not None:
             return
         tag = f"{escape(one.key)}\t".encode() if self._tagged else b""
+        self.cut += one.cut
         try:
             self._copy(one.stdout(), sys.stdout, tag)
         except OSError as error:

@@ -318,6 +318,13 @@ def test_what_is_longer_than_what_is_kept_is_printed_whole(jobd):
     assert not list(Path().glob("jobs.db.output/*"))
 
 
+def test_where_not_all_output_is_there_it_is_said_and_the_exit_code_is_no_0(jobd):
+    answer = jobd("map", "-j", "1", "head -c 300000 /dev/zero | tr '\\0' {}; rm jobs.db.output/[0-9]*", "a", "b")
+    assert (answer.code, len(answer.out)) == (1, 2 * 65_536)
+    assert "a: only the last 64 KiB of what it printed are there\n" in answer.err
+    assert "warning: of 2 items not all output is there" in answer.err
+
+
 def test_without_a_terminal_there_is_no_escape_byte(jobd):
     answer = jobd("map", "echo {}; test {} = a", "a", "b")
     assert "\x1b" not in answer.out + answer.err
