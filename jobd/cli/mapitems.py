@@ -46,7 +46,14 @@ def split(words: Sequence[str]) -> tuple[Command, tuple[bytes, ...] | None]:
             )
         command, named = command[:1], before[1:]
     items = None if named is None else tuple(map(os.fsencode, named))
-    return Command(tuple(command), shell, os.getcwdb()), items  # noqa: PTH109 - bytes
+    return Command(tuple(command), shell, _folder()), items
+
+
+def _folder() -> bytes:
+    try:
+        return os.getcwdb()  # noqa: PTH109 - bytes
+    except OSError as error:
+        raise UsageError(f"the folder that the line was typed in cannot be named: {error.strerror}") from None
 
 
 @dataclass(frozen=True, slots=True)

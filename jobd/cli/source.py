@@ -89,6 +89,8 @@ class Source:
 @contextmanager
 def opened(name: str) -> Iterator[IO[bytes]]:
     if name == "-":
+        if sys.stdin is None:
+            raise UsageError("standard input is closed")
         yield sys.stdin.buffer
         return
     try:

@@ -144,6 +144,20 @@ def test_bounds_that_cannot_be_meant_leave_a_known_job_as_it_was(jobd, ask):
     assert ask("show", "1")["counts"]["failed"] == 1
 
 
+def test_closed_standard_input_is_said(jobd, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    assert jobd("map", "-a", "-", "true") == (2, "", "error: standard input is closed\n")
+
+
+def test_a_folder_that_is_gone_is_said(jobd, place, monkeypatch):
+    (place / "gone").mkdir()
+    monkeypatch.chdir(place / "gone")
+    (place / "gone").rmdir()
+    answer = jobd("map", "true", ":::", "a")
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.startswith("error: the folder that the line was typed in cannot be named")
+
+
 def test_no_items_are_no_job(jobd, place, stdin):
     stdin(b"\n")
     answer = jobd("map", "true")
