@@ -143,13 +143,13 @@ def _detached(session: Session, wanted: mapping.Wanted, items: Iterator[Any], op
     if job is not None:
         mapping.bring_back(session.app, wanted, job)
     begun = mapping.submit(session.app, wanted, job, items)
-    return handed_over(session, output, begun, lambda: announce(session, begun, before, wanted))
+    return handed_over(session, output, begun, lambda: announce(session, begun, job, before, wanted))
 
 
-def announce(session: Session, job: Job, before: Counts | None, wanted: mapping.Wanted) -> None:
+def announce(session: Session, job: Job, known: Job | None, before: Counts | None, wanted: mapping.Wanted) -> None:
     """Say what was there of a job that goes on."""
-    if before is None:
-        return
+    if before is None or known is None or known.id != job.id:
+        return  # half a job, whose submitter was killed, goes on as nothing
     left = before.open + before.cancelled + (before.failed if wanted.retry_failed else 0)
     parts = [f"{before.completed:,} completed before", f"{left:,} to do", f"{job.added:,} new"]
     if before.failed and not wanted.retry_failed:
@@ -216,7 +216,7 @@ class _Map(Through):
     def submit(self, before: Counts | None, interrupts: Interrupts) -> Job:
         job = mapping.submit(self.session.app, self.wanted, self.job, interrupts.reading(self.items))
         self.watch.follow(job.id)
-        announce(self.session, job, before, self.wanted)
+        announce(self.session, job, self.job, before, self.wanted)
         return job
 
     def view(self, workers: int | None, foot: str) -> View:

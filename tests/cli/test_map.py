@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -169,6 +170,19 @@ def test_without_items_a_terminal_is_not_waited_for(place):
     terminal = Terminal(place, "map", "gzip")
     assert terminal.end() == 2
     assert b"error: no items are given" in terminal.screen
+
+
+def test_half_a_job_whose_submitter_was_killed_begins_anew(app, jobd, start, until):
+    reading = start("map", "-a", "-", "echo", stdin=subprocess.PIPE)
+    reading.stdin.write("".join(f"{n}\n" for n in range(6_000)))
+    reading.stdin.flush()
+    assert until(app.jobs)
+    reading.kill()
+    reading.communicate()
+    answer = jobd("map", "echo", ":::", "1")
+    assert (answer.code, answer.out) == (0, "1\n")
+    assert "goes on" not in answer.err
+    assert [job.counts.total for job in app.jobs()] == [1]
 
 
 # -- the same line again ----------------------------------------------------------------------------------------------
