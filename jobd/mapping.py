@@ -7,7 +7,9 @@ new. Without a name a job is its command words and its folder.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import tempfile
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -169,9 +171,19 @@ def submit(app: Jobd, wanted: Wanted, job: Job | None, items: Iterable[Named]) -
 
     Else raises what :meth:`jobd.Jobd.submit` does.
     """
-    if wanted.known == "new":
+    planned = plan(app, wanted, job, items)
+    if wanted.known != "new":
+        return _submit(app, wanted, planned)
+    with tempfile.TemporaryFile() as file:
+        # An input that cannot be read to its end must not have cost the former job its key, and what was left of it.
+        file.writelines(json.dumps([item.key, item.payload]).encode() + b"\n" for item in planned)
+        file.seek(0)
         _set_free(app, wanted.key)
-    entries = (_Entry(item) for item in plan(app, wanted, job, items))
+        return _submit(app, wanted, (Planned(*json.loads(line)) for line in file))
+
+
+def _submit(app: Jobd, wanted: Wanted, planned: Iterable[Planned]) -> Job:
+    entries = (_Entry(item) for item in planned)
     options: dict[str, Any] = {
         **wanted.options,
         "params": wanted.command.params(),

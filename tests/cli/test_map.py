@@ -300,6 +300,16 @@ def test_a_new_job_cancels_what_was_left_of_the_old_one(jobd, ask):
     assert ask("show", "1")["counts"]["cancelled"] == 2
 
 
+def test_an_input_that_cannot_be_read_begins_no_new_job_and_leaves_the_old_one(jobd, ask, ran, stdin):
+    jobd("map", "-d", "--job", "n", TALLY, "a")
+    stdin(b'{"f": 1}\nno\n')
+    answer = jobd("map", "--job", "n", "--new", "--jsonl", "echo {f}")
+    assert (answer.code, answer.out) == (2, "")
+    assert "standard input line 2 is not JSON" in answer.err
+    assert (ask("show", "1")["key"], ask("show", "1")["counts"]["cancelled"]) == ("n", 0)
+    assert jobd("map", "--job", "n", TALLY, "a").out == "did a\n"
+
+
 def test_a_paused_job_is_not_watched_for_ever(jobd):
     jobd("map", "-d", "echo", ":::", "a")
     jobd("pause", "1")
