@@ -3,6 +3,7 @@
 import contextlib
 import json
 import sqlite3
+import sys
 
 import pytest
 
@@ -417,3 +418,14 @@ def test_a_file_of_another_kind_is_unusable_and_stays_as_it_is(jobd, tmp_path):
         assert answer.code == 6, arguments
         assert answer.err.startswith("error: ")
     assert (tmp_path / "jobs.db").read_bytes() == before
+
+
+def test_ctrl_c_while_the_program_is_loaded_is_one_line(jobd, monkeypatch):
+    class Interrupted:
+        def find_spec(self, name, *rest):
+            if name == "jobd.cli.root":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "jobd.cli.root", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
+    assert jobd("list") == (130, "", "error: interrupted\n")
