@@ -69,7 +69,8 @@ def test_of_a_task_without_a_poll_nobody_asks_unless_it_says_when(app, deferred)
 @pytest.mark.parametrize(
     ("arguments", "options"),
     [
-        ((7,), {}),
+        ((7.5,), {}),
+        ((True,), {}),
         (("",), {}),
         (("x" * 4097,), {}),
         (("a\0b",), {}),
