@@ -16,7 +16,7 @@ from jobd.cli.output import Output, shape_options
 from jobd.cli.through import Through
 from jobd.cli.verb import pass_session, verb
 from jobd.commands import TASK
-from jobd.errors import UsageError
+from jobd.errors import JobdError, UsageError
 from jobd.printed import Watch
 
 if TYPE_CHECKING:
@@ -190,6 +190,10 @@ class _Map(Through):
                 return super().through()
             except KeyboardInterrupt:
                 return self._cut_off()
+            except JobdError:
+                if self.printing is None:
+                    self._show_what_ran()
+                raise
 
     def _cut_off(self) -> int:
         """Say how to go on where a signal came before all items were read; nothing of the input was added."""
@@ -197,12 +201,17 @@ class _Map(Through):
         if self.job is None:
             self.session.say(f"  next: {_SAME}")
             return following.INTERRUPTED
-        # What was left of the job ran meanwhile, and what it printed is shown by nobody else.
+        self._show_what_ran()
+        return self.end(self.job, ended=False)
+
+    def _show_what_ran(self) -> None:
+        """Print what was left of a known job and ran while the input was read: nobody else shows it."""
+        if self.job is None:
+            return
         self.watch.follow(self.job.id)
         view = self.view(None, "")
         view.update(self.job.refresh(), self.job.json())
         view.close()
-        return self.end(self.job, ended=False)
 
     def before(self) -> Counts | None:
         self.job = mapping.find(self.session.app, self.wanted)

@@ -78,3 +78,16 @@ def test_a_signal_while_items_are_read_adds_none_of_them_and_prints_what_ran_mea
     assert (code, out) == (130, "did a\n")
     assert "interrupted before all items were read: none of them was added\n" in err
     assert "0 of 1 items are left; nothing is lost\n  next: the same line again\n" in err
+
+
+def test_a_refused_input_also_prints_what_was_left_of_the_job_and_ran_while_it_was_read(start, place, until):
+    (place / "lines").write_text('{"a": "one"}\n')
+    assert start("map", "-d", "--jsonl", "-a", "lines", "echo did {a}; touch did-{a}").end()[0] == 0
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb") as theirs, os.fdopen(writer, "wb", buffering=0) as ours:
+        command = start("map", "--jsonl", "-a", "-", "echo did {a}; touch did-{a}", stdin=theirs)
+        assert until((place / "did-one").exists)
+        ours.write(b"no JSON\n")
+    code, out, err = command.end()
+    assert (code, out) == (2, "did one\n")
+    assert "line 1" in err
