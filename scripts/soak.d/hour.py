@@ -1,4 +1,4 @@
-"""An hour of an ordinary life: eight writers, 50 items a second, and a reader that pins the log now and then.
+"""An hour of an ordinary life: eight writers, 50 items a second, 100 jobs at once, and a reader that pins the log.
 
 Memory, threads, descriptors, the log's size and how long writes take are looked at all along; a slope is what they gain
 in an hour, by least squares, without the first tenth.
@@ -6,6 +6,7 @@ in an hour, by least squares, without the first tenth.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import json
@@ -23,16 +24,23 @@ from jobd import Jobd, JobdError
 
 _WRITERS: Final = 8
 _RATE: Final = 50.0
+# Besides what the writers submit, so many jobs have one item in flight each, all the time.
+_AT_ONCE: Final = 100
+_ITEM_SECONDS: Final = 4.0
 _MB: Final = 1_000_000
 _WAL_MB: Final = 16.0
 _SLOPE_MB: Final = 1.0
+_RUNNING: Final = "select count(*) from jobs where status = 'running' and task = 'linger'"
 # Of an hour a reader pins the log for five minutes, half a minute at a time.
 _PINS: Final = 10
 _PINNED: Final = 1 / 120
 
 
 class Sample(NamedTuple):
-    """How the daemon was at one moment; ``at`` in seconds, ``p99`` in ms of the writes since the last one."""
+    """How the daemon was at one moment: ``at`` in seconds, ``p99`` in ms of the writes since the last one.
+
+    ``running`` counts those of the hundred jobs that run.
+    """
 
     at: float
     memory_mb: float
@@ -41,12 +49,16 @@ class Sample(NamedTuple):
     wal_mb: float
     p99: float
     pinned: bool
+    running: int
 
 
 def run(folder: Path, seed: int, *, out: Path, seconds: float) -> Told:  # noqa: ARG001 - the machine's load is the chance
     """Live so long; write samples and plot to ``out``."""
     database = folder / "jobs.db"
-    Jobd(database).writing()
+    app = Jobd(database)
+    app.writing()
+    for number in range(_AT_ONCE):
+        app.submit("linger", range(int(seconds / _ITEM_SECONDS) + 10), key=f"one of many {number}", concurrency=1)
     names = ["drain", *(f"write {number}" for number in range(_WRITERS)), "pin"]
     command = [sys.executable, __file__, str(database), str(seconds)]
     with contextlib.ExitStack() as stack:
@@ -54,18 +66,20 @@ def run(folder: Path, seed: int, *, out: Path, seconds: float) -> Told:  # noqa:
             stack.enter_context(subprocess.Popen([*command, *name.split()], stdout=subprocess.PIPE, text=True))
             for name in names
         ]
-        samples = _watch(psutil.Process(processes[0].pid), folder, seconds)
+        samples = _watch(app, psutil.Process(processes[0].pid), folder, seconds)
         (folder / "stop").touch()
         reports = [json.loads(process.communicate(timeout=120)[0] or "{}") for process in processes]
+    lingered = sum(job.counts.completed for job in app.jobs(task="linger", limit=_AT_ONCE))
+    app.close()
     (out / "hour-samples.json").write_text(json.dumps([sample._asdict() for sample in samples]))
     with contextlib.suppress(ImportError):
         import plot  # noqa: PLC0415 - in an environment without it the figures are told all the same
 
         plot.hour([sample._asdict() for sample in samples], out / "hour.png")
-    return _judge(samples, reports, seconds)
+    return _judge(samples, reports, seconds, lingered)
 
 
-def _watch(daemon: psutil.Process, folder: Path, seconds: float) -> list[Sample]:
+def _watch(app: Jobd, daemon: psutil.Process, folder: Path, seconds: float) -> list[Sample]:
     samples, began, read = [], time.monotonic(), [0] * _WRITERS
     while (at := time.monotonic() - began) < seconds:
         time.sleep(max(1.0, seconds / 720))
@@ -84,6 +98,7 @@ def _watch(daemon: psutil.Process, folder: Path, seconds: float) -> list[Sample]
                 (wal.stat().st_size if wal.exists() else 0) / _MB,
                 percentile(writes, 0.99),
                 (folder / "pinned").exists(),
+                app.store.read(lambda c: c.execute(_RUNNING).fetchone()[0]),
             )
         )
     return samples
@@ -93,7 +108,7 @@ def _lines(path: Path, known: int) -> list[str]:
     return path.read_text().split("\n")[known:-1] if path.exists() else []
 
 
-def _judge(samples: list[Sample], reports: list[dict[str, list[str]]], seconds: float) -> Told:
+def _judge(samples: list[Sample], reports: list[dict[str, list[str]]], seconds: float, lingered: int) -> Told:
     settled = samples[len(samples) // 10 :]
     slopes = {name: _slope(settled, name) for name in ("memory_mb", "threads", "descriptors")}
     # A checkpoint comes within a second after the reader has gone.
@@ -101,6 +116,9 @@ def _judge(samples: list[Sample], reports: list[dict[str, list[str]]], seconds: 
     wrong = [error for report in reports for error in report.get("errors", ())]
     if max(free, default=0.0) > _WAL_MB:
         wrong.append(f"the log grew to {max(free):.0f} MB though nobody pinned it")
+    at_once = min(sample.running for sample in settled)
+    if at_once < _AT_ONCE:
+        wrong.append(f"of {_AT_ONCE} jobs only {at_once} ran at once")
     if seconds >= 3_600:
         # In less, what a slope says is chance.
         if slopes["memory_mb"] > _SLOPE_MB:
@@ -111,6 +129,8 @@ def _judge(samples: list[Sample], reports: list[dict[str, list[str]]], seconds: 
     latencies = [sample.p99 for sample in samples]
     figures = {
         "items/s": sum(len(report.get("written", ())) for report in reports) / seconds,
+        "jobs at once": at_once,
+        "items/s of these": lingered / seconds,
         "memory MB": settled[-1].memory_mb,
         "memory MB/h": slopes["memory_mb"],
         "threads": settled[-1].threads,
@@ -135,6 +155,11 @@ def _slope(samples: list[Sample], name: str) -> float:
 
 
 # -- the processes ----------------------------------------------------------------------------------------------------
+
+
+async def _linger(number: int) -> int:
+    await asyncio.sleep(_ITEM_SECONDS)
+    return number
 
 
 def _drain(app: Jobd, folder: Path, seconds: float) -> dict[str, list[str]]:  # noqa: ARG001 - as the others are called
@@ -177,6 +202,7 @@ def main(database: str, seconds: str, role: str, *more: str) -> None:
     """Be one of the processes, and print what it has seen."""
     app = Jobd(database, keep_completed="10m")
     app.task(lambda number: number, name="work")
+    app.task(_linger, name="linger")
     roles = {"drain": _drain, "write": _write, "pin": _pin}
     print(json.dumps(roles[role](app, Path(database).parent, float(seconds), *more)))
 
