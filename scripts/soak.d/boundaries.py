@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from kit.operations import OPERATIONS
 from kit.warm import Warm
-from report import Told
+from report import Told, going
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 _AT_ONCE: Final = 2
 
 
-def run(folder: Path, seed: int, *, out: Path, share: float, again: float) -> Told:
-    """Kill at a ``share`` of the boundaries, and in what comes after at the share ``again``; write the table."""
+def run(folder: Path, seed: int, *, out: Path, **shares: float) -> Told:
+    """Kill at these shares of the boundaries, as kit.crashes takes them; write the table."""
     waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
     for operation in OPERATIONS:
         waiting.put(operation.name)
@@ -31,7 +31,8 @@ def run(folder: Path, seed: int, *, out: Path, share: float, again: float) -> To
             except queue.Empty:
                 break
             place = folder / f"{number} {name}"
-            seen.append(warm.crash(name, place, share=share, again=again, seed=seed))
+            seen.append(warm.crash(name, place, **shares, seed=seed))
+            going(len(seen), len(OPERATIONS), "operations")
         warm.close()
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(_AT_ONCE)]

@@ -20,7 +20,7 @@ from typing import Final
 import program
 from kit.children import in_child
 from kit.warm import load
-from report import Told
+from report import Told, going
 
 from jobd.store.invariants import check
 
@@ -44,6 +44,7 @@ def run(folder: Path, seed: int, *, out: Path, forked: int, started: int) -> Tol
     for number, life in enumerate(lives):
         ran = life(folder, number, rng)
         killed, ready = killed + 1, ready + ran
+        going(killed, len(lives), "kills")
         if killed % _LOOK_EVERY == 0:
             wrong += [f"after {killed} kills: {one}" for one in _look(folder)]
     began = time.monotonic()

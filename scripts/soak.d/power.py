@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from kit.children import in_child
 from kit.warm import load
 from kit.worlds import World
-from report import Told
+from report import Told, going
 
 from jobd.engine.wal import Wal
 from jobd.maintenance.checkpoint import checkpoint
@@ -75,7 +75,8 @@ def _cut(folder: Path, durability: str, seed: int, cuts: int) -> tuple[dict[str,
     wrong: list[str] = []
     lost = 0
     first = next(place for place, step in enumerate(steps) if step.kind == disk.TOLD)
-    for _ in range(cuts):
+    for number in range(cuts):
+        going(number + 1, cuts, f"power cuts, {durability}")
         cut = rng.randint(first + 1, len(steps))
         told = [step for step in steps[:cut] if step.kind == disk.TOLD]
         sure = told if durability == "full" else [step for step in told if step.at]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import NamedTuple
 
 
@@ -10,6 +11,14 @@ class Told(NamedTuple):
 
     figures: dict[str, float]
     wrong: list[str]
+
+
+def going(at: int, whole: int, what: str) -> None:
+    """Tell how far it is, in place on a terminal; elsewhere only each tenth."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{at:,} of {whole:,} {what}", end="\n" if at == whole else "", file=sys.stderr, flush=True)
+    elif at * 10 // whole > (at - 1) * 10 // whole:
+        print(f"{at:,} of {whole:,} {what}", file=sys.stderr, flush=True)
 
 
 def percentile(values: list[float], share: float) -> float:

@@ -26,7 +26,7 @@ def table():
 @pytest.mark.parametrize("name", [operation.name for operation in OPERATIONS])
 def test_killed_at_any_boundary_nothing_is_lost_done_twice_or_half_done(name, warm, tmp_path, table, record_property):
     again = AGAIN if name in TWICE else 0
-    seen = warm.crash(name, tmp_path / "machine", share=SHARE, again=again, seed=SEED)
+    seen = warm.crash(name, tmp_path / "machine", share=SHARE, recovery=again, again=again, seed=SEED)
     table.append(seen)
     record_property("points", seen.boundaries)
     assert seen.wrong == []

@@ -47,8 +47,12 @@ class Machine:
         self._wrong = []
         self._prepare()
 
-    def run(self, *, share=1.0, again=0.0, rng=None):
-        """Kill at each boundary, or at a ``share`` of them; in what comes after, at the share ``again``."""
+    def run(self, *, share=1.0, recovery=0.0, again=0.0, rng=None):
+        """Kill at each boundary, or at a ``share`` of them.
+
+        What each state is left to is killed as well: at the share ``recovery`` of the recovery's own boundaries, and at
+        the share ``again`` of those of all that follows it. With 0 for both it is not.
+        """
         rng = rng or random.Random(0)
         peace = self._fresh(self._prepared, "peace")
         _, (self._expected, statements, *passed) = in_child(self._life, peace)
@@ -56,8 +60,8 @@ class Machine:
         for at in _some(passed, share, rng):
             if self._kill(self._operation.act, self._prepared, at):
                 kills += 1
-                left += self._judge(f"killed at {at} of {passed[0]}", keep=bool(again))
-        twice = sum(self._kill_again(state, again, rng) for state in left)
+                left += self._judge(f"killed at {at} of {passed[0]}", keep=bool(recovery or again))
+        twice = sum(self._kill_again(state, recovery, again, rng) for state in left)
         return Crashed(self._operation.name, statements, passed[0], kills, len(self._known), twice, self._wrong)
 
     def _prepare(self):
@@ -139,21 +143,25 @@ class Machine:
         self._known.add(state)
         return copies
 
-    def _kill_again(self, state, share, rng):
+    def _kill_again(self, state, recovery, again, rng):
         def comes_after(world):
             self._operation.restart(world)
             world.tolerantly(self._operation.act)
             world.drain()
 
-        peace = self._fresh(state, "peace")
-        _, boundaries = in_child(lambda: self._act(comes_after, peace, None, later=LATER).passed)
+        own, every = (self._count(act, state) for act in (self._operation.restart, comes_after))
+        chosen = {*_some((own, []), recovery, rng), *(own + at for at in _some((every - own, []), again, rng))}
         kills = 0
-        for at in _some((boundaries, []), share, rng):
+        for at in sorted(chosen):
             if self._kill(comes_after, state, at, later=LATER):
                 kills += 1
-                self._judge(f"killed in {state.name}, then at {at} of {boundaries}")
+                self._judge(f"killed in {state.name}, then at {at} of {every}")
         shutil.rmtree(state)
         return kills
+
+    def _count(self, act, state):
+        peace = self._fresh(state, "peace")
+        return in_child(lambda: self._act(act, peace, None, later=LATER).passed)[1]
 
 
 def _some(passed, share, rng):
@@ -163,4 +171,4 @@ def _some(passed, share, rng):
     if share >= 1:
         return every
     among = rng.sample(commits, min(len(commits), 2 + round(len(commits) * share * _AT_COMMITS)))
-    return sorted({*rng.sample(every, 1 + round(boundaries * share)), *among} & set(every))
+    return sorted({*rng.sample(every, min(boundaries, 1 + round(boundaries * share))), *among} & set(every))

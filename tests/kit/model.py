@@ -207,9 +207,10 @@ class Model:
     # -- running ------------------------------------------------------------------------------------------------------
 
     def drain(self):
-        """Run all that is queued, of jobs that nothing keeps back, until nothing is."""
+        """Time out what is due, and run all that is queued, of jobs that nothing keeps back, until nothing is."""
         self.fire()
         self.poll()
+        self.time_out()
         self.fired = [self.now if at is None else at for at in self.fired]
         while ready := [job for job in self.jobs.values() if self._ready(job)]:
             for job in ready:

@@ -215,14 +215,20 @@ class World:
 
     # -- what must hold -----------------------------------------------------------------------------------------------
 
+    def _runs(self):
+        witness = self.folder / "witness"
+        return collections.Counter(witness.read_text().splitlines() if witness.exists() else ())
+
+    def begun(self):
+        """Return how many attempts at each item have begun, as the witness says."""
+        return collections.Counter(int(token.split()[0]) for token in self._runs())
+
     def wrong(self):
         """Return what breaks a rule of truth, or contradicts the witness."""
         found = [violation.text for violation in check(self.app.store)]
         found += [f"job {job} has nothing open, and has not ended" for (job,) in self.all(_LEFT_OPEN)]
-        witness = self.folder / "witness"
-        runs = collections.Counter(witness.read_text().splitlines() if witness.exists() else ())
-        found += [f"attempt {token} of an item ran {count} times" for token, count in runs.items() if count > 1]
-        begun = collections.Counter(int(token.split()[0]) for token in runs)
+        found += [f"attempt {token} of an item ran {count} times" for token, count in self._runs().items() if count > 1]
+        begun = self.begun()
         found += [
             f"{name} ran {begun[item]} times in {attempt} attempts"
             for item, name, _, attempt, _ in self.items()
