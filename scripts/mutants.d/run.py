@@ -5,8 +5,10 @@ A mutant that no test notices is a guard that nobody watches; one that no longer
 
 from __future__ import annotations
 
+import compileall
 import functools
 import os
+import queue
 import re
 import shutil
 import subprocess
@@ -14,13 +16,16 @@ import sys
 import tempfile
 import time
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from py_compile import PycInvalidationMode
 from typing import Final, NamedTuple
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 TABLE: Final = Path(__file__).with_name("mutants.toml")
 LEFT_OUT: Final = (".git", ".jobd", ".venv", "__pycache__", "*.egg-info", ".*_cache", ".hypothesis")
 WHOLE: Final = ("tests",)
+MEMORY: Final = Path("/dev/shm")  # noqa: S108 - below it a folder of our own
 # A mutant may make a test wait for ever; pytest says with -v which one it was.
 PATIENCE: Final = 600.0
 PYTEST: Final = ("-m", "pytest", "-v", "-x", "-rfE", "--tb=no", "--no-header", "-p", "no:cacheprovider")
@@ -51,15 +56,34 @@ def main(wanted: list[str]) -> int:
     if not mutants:
         print(f"no mutant is named like {', '.join(wanted)}", file=sys.stderr)
         return 2
-    with tempfile.TemporaryDirectory(prefix="jobd-mutants-") as folder:
-        sound, broken = Path(folder) / "sound", Path(folder) / "broken"
-        for copy in (sound, broken):
-            shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*LEFT_OUT))
+    abreast = os.cpu_count() or 1
+    with tempfile.TemporaryDirectory(prefix="jobd-mutants-", dir=MEMORY if MEMORY.is_dir() else None) as folder:
+        sound = copied(Path(folder) / "sound")
         expect_no_failure(sound, tuple(sorted({test for mutant in mutants for test in mutant.tests})))
-        unnoticed = [mutant.name for mutant in mutants if not judge(sound, broken, mutant)]
+        copies: queue.SimpleQueue[Path] = queue.SimpleQueue()
+        for number in range(abreast):
+            copies.put(copied(Path(folder) / f"broken {number}"))
+
+        def one(mutant: Mutant) -> bool:
+            broken = copies.get()
+            try:
+                return judge(sound, broken, mutant)
+            finally:
+                copies.put(broken)
+
+        with ThreadPoolExecutor(abreast) as pool:
+            noticed = list(pool.map(one, mutants))
+        unnoticed = [mutant.name for mutant, seen in zip(mutants, noticed, strict=True) if not seen]
     print(f"{len(mutants) - len(unnoticed)} of {len(mutants)} mutants were noticed")
     print("".join(f"  not: {name}\n" for name in unnoticed), end="")
     return int(bool(unnoticed))
+
+
+def copied(target: Path) -> Path:
+    """Return a copy of the checkout, compiled so that a file is compiled anew for its text and not for its time."""
+    shutil.copytree(ROOT, target, ignore=shutil.ignore_patterns(*LEFT_OUT))
+    compileall.compile_dir(target / "jobd", quiet=1, invalidation_mode=PycInvalidationMode.CHECKED_HASH)
+    return target
 
 
 def read_table() -> list[Mutant]:
