@@ -68,6 +68,13 @@ def worded(line: Line, check: Check) -> str:
     return f"{sign} {check.bound:,g}{unit}" if check.bound < 1e5 else f"{sign} {check.bound:,.0f}{unit}"
 
 
+def reached_words(line: Mapping[str, Any]) -> str:
+    """Return what a line of the JSON came to, with the ratios that its target names."""
+    unit = line["unit"] if line["unit"] == "/s" else f" {line['unit']}"
+    over = [f"{number(found['median'])} × {name}" for name, found in line["ratios"].items() if name in line["target"]]
+    return ", ".join([f"{number(line['median'])}{unit}", *over])
+
+
 def number(value: float | None) -> str:
     """Return three significant digits, with thousands; counts as they are."""
     if value is None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-BENCH = Path(__file__).parents[2] / "scripts/bench.d"
+ROOT = Path(__file__).parents[2]
+BENCH = ROOT / "scripts/bench.d"
 
 
 def run(*words):
@@ -35,6 +36,17 @@ def test_a_ratio_is_of_one_round_and_both_bounds_must_hold(bench):
     assert figures.judged([{"a": 9, "b": 1}], line)["met"] is False
     assert figures.judged([{"a": 30, "b": 30}], line)["met"] is False
     assert figures.judged([{"a": 30}], line)["met"] is None
+
+
+def test_the_readme_has_each_missed_target_with_what_was_reached(bench):
+    words = bench("figures").reached_words
+    lines = json.loads((ROOT / "docs/figures.json").read_text())["lines"]
+    missed = [[f"`{line['id']}`", line["target"], words(line)] for line in lines if line["met"] is False]
+    readme = (ROOT / "README.md").read_text()
+    table = readme[readme.index("| figure | target | reached | why |") :].split("\n\n")[0].splitlines()[2:]
+    told = [[cell.strip() for cell in row.strip("|").split("|")] for row in table]
+    assert [row[:3] for row in told] == missed
+    assert all(row[3] for row in told)
 
 
 def test_a_line_brings_those_that_its_ratios_need(bench):
