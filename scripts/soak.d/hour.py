@@ -118,7 +118,7 @@ def _judge(samples: list[Sample], reports: list[dict[str, list[str]]], seconds: 
         wrong.append(f"the log grew to {max(free):.0f} MB though nobody pinned it")
     at_once = min(sample.running for sample in settled)
     if at_once < _AT_ONCE:
-        wrong.append(f"of {_AT_ONCE} jobs only {at_once} ran at once")
+        wrong.append(f"of {_AT_ONCE} jobs only {at_once:.0f} ran at once")
     if seconds >= 3_600:
         # In less, what a slope says is chance.
         if slopes["memory_mb"] > _SLOPE_MB:

@@ -40,9 +40,15 @@ def run(folder: Path, seed: int, *, out: Path, items: int) -> Told:  # noqa: ARG
     command = [sys.executable, __file__, str(folder / "jobs.db"), str(items)]
     subprocess.run([*command, "submit"], check=True)
     ended = subprocess.run([*command, "drain"], check=True, stdout=subprocess.PIPE, text=True)
-    tenths = [Tenth(*one) for one in json.loads(ended.stdout)]
+    return judge([Tenth(*one) for one in json.loads(ended.stdout)], items)
+
+
+def judge(tenths: list[Tenth], items: int) -> Told:
+    """Compare two tenths of the items with the last two.
+
+    The first tenth is left out of the pace: its process imports, connects, and finds the size of its claims.
+    """
     size = items / _PARTS
-    # The first tenth is the warm-up of its process: imports, connections, the pace of its claims.
     first, second, last, end = tenths[0], tenths[2], tenths[-3], tenths[-1]
     pace = [2 * size / (second.used - first.used), 2 * size / (end.used - last.used)]
     clock = [2 * size / (second.at - first.at), 2 * size / (end.at - last.at)]
