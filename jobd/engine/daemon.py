@@ -27,7 +27,7 @@ from jobd.errors import JobdError, StoreUnusable
 from jobd.filesystem import NETWORK, file_system
 from jobd.loading import refuse_apart
 from jobd.store import daemons, lost_time
-from jobd.store.base import Transient
+from jobd.store.failures import Transient
 from jobd.store.fall import follow
 
 if TYPE_CHECKING:

@@ -22,7 +22,8 @@ from jobd.engine.runner import Attempt
 from jobd.engine.sparingly import Sparingly
 from jobd.errors import UsageError
 from jobd.policy import COMMAND
-from jobd.store.base import CLIENT_PATIENCE, Transient
+from jobd.store.base import CLIENT_PATIENCE
+from jobd.store.failures import Transient
 from jobd.store.outcome import LOOK_AGAIN, RUN_ON, Outcome
 from jobd.store.ready import has_jobs
 from jobd.store.settle import Settled, settle

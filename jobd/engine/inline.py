@@ -24,8 +24,8 @@ from jobd.maintenance.finish import finish
 from jobd.policy import ASYNCIO, COMMAND
 from jobd.states import ITEM_ENDS, SKIPPED
 from jobd.store import links, polling
-from jobd.store.base import Transient
 from jobd.store.deadlines import next_deadline
+from jobd.store.failures import Transient
 from jobd.store.outcome import STOPPED, status_of
 from jobd.store.ready import next_due, tasks_due
 

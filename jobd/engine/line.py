@@ -10,8 +10,8 @@ from jobd import clock
 from jobd.context import Line
 from jobd.engine.beside import beside
 from jobd.store.attempt import save_data, save_intent, save_progress, save_result
-from jobd.store.base import Transient
 from jobd.store.defer import defer
+from jobd.store.failures import Transient
 from jobd.store.growing import add_items
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from jobd.engine.line import line_to
 from jobd.engine.wake import Bell
 from jobd.states import COMPLETED
 from jobd.store.attempt import wanted
-from jobd.store.base import Transient
+from jobd.store.failures import Transient
 from jobd.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:

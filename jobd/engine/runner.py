@@ -18,8 +18,8 @@ from jobd.errors import Cancelled
 from jobd.hooks import idempotency_key
 from jobd.overrides import overridden
 from jobd.states import COMPLETED
-from jobd.store.base import Transient
 from jobd.store.defer import Deferral
+from jobd.store.failures import Transient
 from jobd.store.outcome import OVERDUE, RESCHEDULED, TIMED_OUT, Kind, Outcome
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from jobd.engine.suspend import Suspends
 from jobd.errors import StoreUnusable
 from jobd.maintenance.finish import finish_removals, finish_requests
 from jobd.store import daemons, links, polling, steer, vacuum
-from jobd.store.base import Transient
+from jobd.store.failures import Transient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

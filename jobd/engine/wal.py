@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from jobd import clock
 from jobd.maintenance.checkpoint import checkpoint
-from jobd.store.base import Transient
+from jobd.store.failures import Transient
 
 if TYPE_CHECKING:
     from jobd.engine.sparingly import Sparingly

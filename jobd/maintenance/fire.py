@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 from jobd.errors import Conflict, UsageError
 from jobd.maintenance.report import Change, Report, Tally
 from jobd.states import QUEUED
-from jobd.store.base import Permanent
 from jobd.store.batches import always
+from jobd.store.failures import Permanent
 from jobd.store.firing import fire_by_hand, fire_slot
 from jobd.store.schedules import take_over
 from jobd.store.views import iso

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobd.errors import Conflict, NotFound, UsageError
 from jobd.store import copies, file
-from jobd.store.base import BUSY_TIMEOUT_MS
+from jobd.store.driver import BUSY_TIMEOUT_MS
 from jobd.store.driver_errors import meaning
 
 if TYPE_CHECKING:

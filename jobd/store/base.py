@@ -1,4 +1,4 @@
-"""One store: its connections, its one way to write, and what a database driver must answer.
+"""One store: its one way to write, and to read.
 
 Every write of every caller goes through :meth:`Store.write`: one immediate transaction at a time in this process,
 retried with jittered backoff while the database is busy, full or failing, and told apart from errors that no retry
@@ -10,48 +10,31 @@ from __future__ import annotations
 import random
 import threading
 import time
-from abc import ABC, abstractmethod
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Final, NoReturn, TypeVar
 
-from jobd.errors import JobdError, StoreBusy, StoreUnusable
+from jobd.errors import StoreUnusable
+from jobd.store.driver import BUSY_TIMEOUT_MS, Connection, Driver
+from jobd.store.failures import Transient
 from jobd.store.loops import Loops
 from jobd.store.news import News
 from jobd.store.sharing import Asked, Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator
 
-    import peewee
+# What works on a store takes both from here.
+__all__ = ["CLIENT_PATIENCE", "FIRST_DELAY", "Connection", "Store"]
 
-# A connection of the driver. Both drivers speak enough of the DB-API alike for ``execute``.
-Connection = Any
 T = TypeVar("T")
 
-BUSY_TIMEOUT_MS: Final = 5_000
 CLIENT_PATIENCE: Final = 10.0
 FIRST_DELAY: Final = 0.3
 _LOOK_EVERY: Final = 0.01
 
 
-class Transient(StoreBusy):
-    """Busy, full or an I/O error: the same write may go through later. ``reason`` is one or two words."""
-
-    def __init__(self, message: str, *, reason: str, waited: float, hint: str | None = None) -> None:
-        super().__init__(message, hint=hint)
-        self.reason = reason
-        self.waited = waited
-
-
-class Permanent(JobdError):
-    """A constraint, a value or a text that the database will never take; the cause is ``__cause__``."""
-
-
-class Store(ABC):
-    """What every module of the store stands on. ``path`` names the database for people."""
-
-    database: peewee.Database
-    path: str
+class Store(Driver):
+    """What every module of the store stands on."""
 
     def __init__(self) -> None:
         # One writer at a time in this process: threads wait here in turn instead of in the driver's busy loop.
@@ -61,75 +44,6 @@ class Store(ABC):
         self.news = News({})
         # Called after a commit that may have given the daemon something to do.
         self.wake: Callable[[], None] = lambda: None
-
-    # -- what a driver answers ------------------------------------------------------------------------------------
-
-    @abstractmethod
-    def open(self) -> None:
-        """Check the file, create it where there is none, and bring its connection settings in order."""
-
-    @abstractmethod
-    def connection(self) -> Connection:
-        """Return the calling thread's connection, opened if need be."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Close the calling thread's connection."""
-
-    @abstractmethod
-    def begin(self, connection: Connection) -> None:
-        """Begin a transaction that holds the write lock from its first statement."""
-
-    @abstractmethod
-    def in_transaction(self, connection: Connection) -> bool:
-        """Say whether a transaction is open, by the driver's own word."""
-
-    @abstractmethod
-    def holds_transaction(self) -> bool:
-        """Say whether the calling thread has one open, opening no connection for it."""
-
-    @abstractmethod
-    def drop_transaction(self) -> bool:
-        """Roll back what the calling thread left open, opening no connection for it; say whether there was any."""
-
-    @abstractmethod
-    def judge(self, error: BaseException) -> BaseException:
-        """Return what ``error`` means: Transient, Permanent, StoreUnusable, or the error itself."""
-
-    @abstractmethod
-    def rows(self, *columns: str) -> str:
-        """Return a subselect that turns one bound parameter, ``pack(rows)``, into rows of ``columns``.
-
-        A whole batch is one statement and one step: statement by statement the interpreter's lock would change hands
-        for every row, and a busy handler thread keeps it for 5 ms each time.
-        """
-
-    @abstractmethod
-    def pack(self, rows: Sequence[Sequence[Any]]) -> str:
-        """Return the parameter that ``rows()`` reads."""
-
-    @abstractmethod
-    def pairs(self, key: str, value: str) -> str:
-        """Return a subselect that turns one bound parameter, ``pack_pairs(pairs)``, into rows of two columns.
-
-        For two columns of text it takes two thirds of the time of ``rows``.
-        """
-
-    @abstractmethod
-    def pack_pairs(self, pairs: Mapping[Any, str]) -> str:
-        """Return the parameter that ``pairs()`` reads."""
-
-    @abstractmethod
-    def new_id(self, connection: Connection, statement: str, params: Sequence[Any]) -> int:
-        """Insert one row and return the id that it was given."""
-
-    @abstractmethod
-    def gather(self, connection: Connection, columns: str, source: str, params: Sequence[Any]) -> list[list[Any]]:
-        """Return the rows of ``select columns source`` in one step, for the same reason as ``rows``."""
-
-    @abstractmethod
-    def version(self) -> int:
-        """Return a number that changes when another connection has committed."""
 
     # -- writing and reading --------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from typing import Final
 import peewee
 
 from jobd.errors import StoreUnusable
-from jobd.store.base import Permanent, Transient
+from jobd.store.failures import Permanent, Transient
 
 _TRANSIENT: Final = {
     sqlite3.SQLITE_BUSY: "locked",

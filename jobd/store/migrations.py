@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from jobd.errors import NotFound, StoreUnusable
 from jobd.store import alone, copies, file, version0, version0_import
-from jobd.store.base import BUSY_TIMEOUT_MS
+from jobd.store.driver import BUSY_TIMEOUT_MS
 from jobd.store.driver_errors import meaning
 from jobd.store.invariants import found as found_broken
 from jobd.store.invariants import invariants

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from jobd.errors import NotFound, StoreUnusable, UsageError
 from jobd.store import alone, copies, file
-from jobd.store.base import BUSY_TIMEOUT_MS
+from jobd.store.driver import BUSY_TIMEOUT_MS
 from jobd.store.driver_errors import meaning, primary
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jobd.states import CANCELLED, COMPLETED, FAILED, SKIPPED
-from jobd.store.base import Permanent
 from jobd.store.ending import Ended, end_jobs
+from jobd.store.failures import Permanent
 from jobd.store.halting import halt
 from jobd.store.outcome import BACK, GIVEN_UP, RELEASED, Outcome, kind_of, status_of
 from jobd.store.transitions import record

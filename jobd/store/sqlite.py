@@ -15,7 +15,8 @@ import peewee
 
 from jobd.errors import NotFound
 from jobd.store import file, here
-from jobd.store.base import BUSY_TIMEOUT_MS, Store
+from jobd.store.base import Store
+from jobd.store.driver import BUSY_TIMEOUT_MS
 from jobd.store.driver_errors import meaning, primary
 from jobd.store.forking import Lease
 from jobd.store.schema import SCHEMA_VERSION, apply_schema

@@ -15,7 +15,7 @@ from jobd.engine.sparingly import Sparingly
 from jobd.engine.wal import Wal
 from jobd.maintenance import checkpoint as maintenance
 from jobd.maintenance.checkpoint import checkpoint
-from jobd.store.base import Transient
+from jobd.store.failures import Transient
 from jobd.store.sqlite import _Database
 
 SECONDS = 20

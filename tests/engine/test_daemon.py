@@ -14,7 +14,7 @@ from jobd import DaemonRunning, Jobd, StoreUnusable, clock, process
 from jobd.engine.lock import probe
 from jobd.engine.passes import PASSES
 from jobd.store import daemons
-from jobd.store.base import Transient
+from jobd.store.failures import Transient
 
 SECONDS = 20
 

@@ -10,7 +10,7 @@ import pytest
 from jobd import Retry
 from jobd.engine import line, upkeep
 from jobd.engine.points import Crash
-from jobd.store.base import Transient
+from jobd.store.failures import Transient
 from jobd.store.invariants import check
 
 SECONDS = 20

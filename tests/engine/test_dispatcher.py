@@ -16,8 +16,8 @@ from jobd.engine import held_up
 from jobd.engine.arrivals import Arrivals
 from jobd.engine.dispatcher import HOLD, Dispatcher
 from jobd.engine.pace import Pace
-from jobd.store.base import Transient
 from jobd.store.claim import Lane
+from jobd.store.failures import Transient
 from jobd.store.invariants import check
 
 SECONDS = 20

@@ -13,7 +13,7 @@ from jobd import DaemonRunning, Fail, Jobd, NoDaemon, Skip, StoreBusy, UsageErro
 from jobd.engine import lock
 from jobd.engine.inline import Drained
 from jobd.engine.passes import PASSES
-from jobd.store.base import Transient
+from jobd.store.failures import Transient
 
 SECONDS = 20
 BEATS = {name for name, found in PASSES.items() if found.every is not None}

@@ -14,8 +14,8 @@ from jobd.engine.threads import Threads
 from jobd.errors import Cancelled, Lost
 from jobd.maintenance.time_out import Hung
 from jobd.policy import Policy
-from jobd.store.base import Transient
 from jobd.store.claim import Claimed, Lane
+from jobd.store.failures import Transient
 from jobd.store.invariants import check
 
 SECONDS = 20

@@ -8,7 +8,7 @@ import pytest
 
 from jobd.errors import Lost
 from jobd.store.attempt import save_progress, save_result
-from jobd.store.base import Transient
+from jobd.store.failures import Transient
 from jobd.store.outcome import Outcome
 from jobd.store.settle import settle
 from jobd.store.sqlite import SqliteStore

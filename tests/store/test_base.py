@@ -12,7 +12,7 @@ from kit import forked
 
 from jobd.errors import JobdError
 from jobd.store import base, sqlite
-from jobd.store.base import Permanent, Transient
+from jobd.store.failures import Permanent, Transient
 from jobd.store.sqlite import SqliteStore
 
 ADD = "insert into passes (name, requested_at) values (?, 1)"
@@ -259,7 +259,7 @@ def test_threads_of_one_process_write_in_turn_and_none_is_refused(store, rows, i
 FULL = """
     import resource, sqlite3, sys
     from jobd.store import base
-    from jobd.store.base import Transient
+    from jobd.store.failures import Transient
     from jobd.store.sqlite import SqliteStore
     base.time.sleep = lambda _: None
     store = SqliteStore(sys.argv[1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobd.store.base import Permanent
+from jobd.store.failures import Permanent
 from jobd.store.outcome import Outcome
 from jobd.store.settle import settle
 

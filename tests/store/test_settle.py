@@ -7,8 +7,8 @@ import itertools
 import pytest
 
 from jobd.errors import JobdError
-from jobd.store.base import Transient
 from jobd.store.claim import Turns, claim
+from jobd.store.failures import Transient
 from jobd.store.invariants import check
 from jobd.store.outcome import Outcome
 from jobd.store.settle import settle

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 import pytest
 
 from jobd.errors import Conflict
-from jobd.store.base import Permanent, Transient
+from jobd.store.failures import Permanent, Transient
 from jobd.store.submission import Submission
 from jobd.store.submit import submit
 

@@ -17,7 +17,7 @@ from kit import forked
 
 from jobd.errors import NotFound, StoreUnusable
 from jobd.store import file
-from jobd.store.base import Permanent, Transient
+from jobd.store.failures import Permanent, Transient
 from jobd.store.schema import APPLICATION_ID, SCHEMA_VERSION, schema
 from jobd.store.sqlite import SqliteStore
 

@@ -9,8 +9,8 @@ import pytest
 
 from jobd.errors import IllegalTransition, NotFound
 from jobd.states import COMPLETED, EDGES, ITEM_STATUSES, JOB_ENDS, JOB_STATUSES, legal
-from jobd.store.base import Permanent
 from jobd.store.claim import Turns, claim
+from jobd.store.failures import Permanent
 from jobd.store.outcome import Outcome
 from jobd.store.settle import settle
 from jobd.store.sqlite import SqliteStore

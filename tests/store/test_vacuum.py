@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jobd.store import vacuum
-from jobd.store.base import Transient
+from jobd.store.failures import Transient
 from jobd.store.sqlite import SqliteStore
 
 
