@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final
 
 from jobd import clock
 from jobd.errors import UsageError
-from jobd.store import outer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +22,8 @@ LONG: Final = 1.0  # seconds
 @contextmanager
 def atomic(store: SqliteStore) -> Iterator[None]:
     """Hold the write lock for the block; commit at its end, roll back where it raises. See :meth:`Jobd.atomic`."""
+    from jobd.store import outer  # noqa: PLC0415 - peewee's memory, for who has transactions of their own
+
     outermost, held = False, 0.0
     try:
         with outer.atomic(store) as outermost:

@@ -19,7 +19,6 @@ BUSY_TIMEOUT_MS: Final = 5_000
 class Driver(ABC):
     """One database. ``path`` names it for people."""
 
-    database: peewee.Database
     path: str
 
     @abstractmethod
@@ -29,6 +28,11 @@ class Driver(ABC):
     @abstractmethod
     def connection(self) -> Connection:
         """Return the calling thread's connection, opened if need be."""
+
+    @property
+    @abstractmethod
+    def database(self) -> peewee.Database:
+        """The peewee database, for queries of a program's own; it has no connection but the calling thread's."""
 
     @abstractmethod
     def close(self) -> None:

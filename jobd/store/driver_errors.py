@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from typing import Final
-
-import peewee
 
 from jobd.errors import StoreUnusable
 from jobd.store.failures import Permanent, Transient
@@ -33,7 +32,7 @@ def meaning(error: BaseException, path: str, *, waited: float) -> BaseException:
 
     ``waited`` is how long a busy database was waited for before it said so, in seconds.
     """
-    driver = error.__cause__ or error.__context__ if isinstance(error, peewee.PeeweeException) else error
+    driver = error.__cause__ or error.__context__ if isinstance(error, _peewees()) else error
     if isinstance(driver, UnicodeEncodeError | OverflowError) and not isinstance(driver, sqlite3.Error):
         return Permanent(str(driver))
     if not isinstance(driver, sqlite3.Error):
@@ -55,6 +54,13 @@ def meaning(error: BaseException, path: str, *, waited: float) -> BaseException:
     if code in _PERMANENT:
         return Permanent(str(driver))
     return error
+
+
+def _peewees() -> type[Exception] | tuple[()]:
+    """Return the class of what peewee raises in place of the driver's; a program without peewee loads none for it."""
+    # None of it while another thread is importing it.
+    found: type[Exception] | tuple[()] = getattr(sys.modules.get("peewee"), "PeeweeException", ())
+    return found
 
 
 def primary(error: sqlite3.Error) -> int:

@@ -42,8 +42,10 @@ def atomic(store: Store) -> Iterator[bool]:
             yield False
         return
     left: Deferred | None = None
+    database = store.database
+    # Not by the first query in the block: when it connects, it forgets the transactions that it was told of.
+    database.connect(reuse_if_open=True)
     with store.holding(connection), store.loops.hold() as held:
-        database = store.database
         database.push_transaction(database.transaction())
         try:
             try:

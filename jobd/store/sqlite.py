@@ -1,4 +1,4 @@
-"""SQLite: its connections, how the write lock is waited for, and its dialect."""
+"""SQLite: how its file is opened, how the write lock is waited for, and its dialect."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ import threading
 from time import sleep
 from typing import TYPE_CHECKING, Any, Final
 
-import peewee
-
 from jobd.errors import NotFound
 from jobd.store import file, here
 from jobd.store.base import Store
+from jobd.store.connections import Connections
 from jobd.store.driver import BUSY_TIMEOUT_MS
 from jobd.store.driver_errors import meaning, primary
-from jobd.store.forking import Lease
 from jobd.store.schema import SCHEMA_VERSION, apply_schema
 from jobd.store.sharing import Waiting
 
@@ -26,72 +24,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from jobd.store.file import Identity
+    from jobd.store.peewees import Database
 
 _OLDEST_SQLITE: Final = (3, 35, 0)  # RETURNING
 _SYNCHRONOUS: Final = {"normal": "normal", "full": "full"}
-_CONNECTS: Final = 3
 _ASK_AGAIN: Final = (0.0005, 0.002)  # seconds between two tries at the write lock
-
-
-class _Database(peewee.SqliteDatabase):
-    """The stdlib driver by name: peewee takes another SQLite library where one is installed, and two SQLite libraries
-    on one file in one process drop each other's locks.
-    """
-
-    def __init__(self, path: str, synchronous: str) -> None:
-        super().__init__(path)
-        self.synchronous_level = synchronous
-        self._thread = threading.local()
-
-    def _connect(self) -> sqlite3.Connection:
-        for _ in range(_CONNECTS):
-            before = file.identity(self.database)
-            connection = self._connect_once()
-            try:
-                # From its first look on, a connection keeps a restore from replacing the file. Replaced between the
-                # opening and that look, it would be the old file with the new one's log: a write destroys both.
-                connection.execute("pragma schema_version").fetchone()
-            except sqlite3.Error:
-                connection.close()
-                raise
-            if file.identity(self.database) == before:
-                return connection
-            connection.close()
-        raise file.unusable(self.database, "it is being replaced")
-
-    def _connect_once(self) -> sqlite3.Connection:
-        # No thread check: a thread's connection is closed where its locals are collected, which may be elsewhere.
-        connection = sqlite3.connect(
-            file.uri(self.database, "mode=rw"),
-            uri=True,
-            timeout=BUSY_TIMEOUT_MS / 1000,
-            isolation_level=None,
-            check_same_thread=False,
-            cached_statements=256,
-        )
-        for pragma in (
-            f"synchronous={self.synchronous_level}",
-            "foreign_keys=on",
-            # Only the daemon checkpoints: see maintenance/checkpoint.py.
-            "wal_autocheckpoint=0",
-            "trusted_schema=off",
-        ):
-            connection.execute(f"pragma {pragma}")
-        self._thread.lease = Lease(connection)
-        return connection
 
 
 class SqliteStore(Store):
     """A jobd file. The constructor opens nothing."""
-
-    database: _Database
 
     def __init__(self, path: str | os.PathLike[str], *, durability: str = "normal") -> None:
         super().__init__()
         # One name for one file: a symlink or a relative path must lead to the same lock.
         self.path = os.path.realpath(path)
         self.durability = durability
-        self.database = _Database(self.path, _SYNCHRONOUS[durability])
+        self._connections = Connections(self.path, _SYNCHRONOUS[durability])
+        self._database: Database | None = None
         # Set by a daemon that has to leave at once: no write waits for another process any more.
         self.hurried = False
         # Brings a file of an older schema to the present one when it is opened; None: such a file is refused.
@@ -121,7 +70,7 @@ class SqliteStore(Store):
                 self._open(create=create, upgrade=upgrade)
             except OSError as error:
                 raise file.unusable(self.path, error.strerror or str(error)) from error
-            except (sqlite3.Error, peewee.PeeweeException) as error:
+            except sqlite3.Error as error:
                 self._raise(error)
             finally:
                 self._checking = False
@@ -153,13 +102,13 @@ class SqliteStore(Store):
 
     def _create(self) -> None:
         # Only on a file without tables does this take; later it would cost a VACUUM.
-        self._driver().execute("pragma auto_vacuum=incremental")
+        self._connections.mine().execute("pragma auto_vacuum=incremental")
         self._use_wal()
         self.write(apply_schema)
 
     def _use_wal(self) -> None:
         # While another process brings the file there SQLite answers busy at once, whatever the timeout.
-        answer = self._ask(self._driver(), "pragma journal_mode=wal").fetchone()[0]
+        answer = self._ask(self._connections.mine(), "pragma journal_mode=wal").fetchone()[0]
         if answer != "wal":
             raise file.unusable(self.path, f"the file system does not allow WAL (journal mode is {answer})")
 
@@ -169,31 +118,41 @@ class SqliteStore(Store):
         """Return the calling thread's connection, opened if need be."""
         if not self._opened:
             self.open()
-        return self._driver()
+        return self._connections.mine()
 
-    def _driver(self) -> sqlite3.Connection:
-        connection: sqlite3.Connection = self.database.connection()  # type: ignore[no-untyped-call] # peewee's
-        return connection
+    @property
+    def database(self) -> Database:
+        """The peewee database, for queries of a program's own; it has no connection but the calling thread's."""
+        if self._database is None:
+            from jobd.store.peewees import Database  # noqa: PLC0415 - only who asks for it pays for it
+
+            with self._opening:
+                # One for all threads: a program binds its models to it.
+                if self._database is None:
+                    self._database = Database(self._connections)
+        return self._database
 
     def close(self) -> None:
         """Close the calling thread's connection."""
-        if not self.database.is_closed():
-            self.database.close()
+        (self._connections if self._database is None else self._database).close()
 
     def drop_transaction(self) -> bool:
         """Roll back what the calling thread left open, opening no connection for it; say whether there was any."""
         if not self.holds_transaction():
             return False
-        self._driver().execute("rollback")
+        self._connections.mine().execute("rollback")
         return True
 
     def holds_transaction(self) -> bool:
         """Say whether the calling thread has one open, opening no connection for it."""
-        return not self.database.is_closed() and self._driver().in_transaction
+        connection = self._connections.opened()
+        return connection is not None and connection.in_transaction
 
     def after_fork(self) -> None:
         """Forget the parent's connections, in a forked child."""
-        self.database = _Database(self.path, self.database.synchronous_level)
+        self._connections.after_fork()
+        if self._database is not None:
+            self._database.after_fork()
         self.mutex = threading.RLock()
         # What other threads of the parent had asked for is theirs.
         self.waiting = Waiting()

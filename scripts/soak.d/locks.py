@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from jobd import Jobd, JobdError
-from jobd.store.sqlite import SqliteStore, _Database
+from jobd.store.connections import Connections
+from jobd.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -158,24 +159,24 @@ def _while_held(app: Jobd, daemon: Any, until: float) -> tuple[str | None, int]:
 def traced() -> Iterator[list[str]]:
     """Give every statement by which a connection of this process checkpoints, or would by itself."""
     seen: list[str] = []
-    real = _Database._connect_once  # noqa: SLF001 - looked on, not replaced
+    real = Connections._open_once  # noqa: SLF001 - looked on, not replaced
 
     def note(statement: str) -> None:
         if statement.lower().startswith("pragma wal_checkpoint"):
             seen.append(statement.lower())
 
-    def connect(database: _Database) -> sqlite3.Connection:
-        connection = real(database)
+    def connect(connections: Connections) -> sqlite3.Connection:
+        connection = real(connections)
         if pages := connection.execute("pragma wal_autocheckpoint").fetchone()[0]:
             seen.append(f"an automatic checkpoint each {pages} pages")
         connection.set_trace_callback(note)
         return connection
 
-    _Database._connect_once = connect  # noqa: SLF001 - as above
+    Connections._open_once = connect  # noqa: SLF001 - as above
     try:
         yield seen
     finally:
-        _Database._connect_once = real  # noqa: SLF001 - as above
+        Connections._open_once = real  # noqa: SLF001 - as above
 
 
 class Clients:

@@ -15,8 +15,8 @@ from jobd.engine.sparingly import Sparingly
 from jobd.engine.wal import Wal
 from jobd.maintenance import checkpoint as maintenance
 from jobd.maintenance.checkpoint import checkpoint
+from jobd.store.connections import Connections
 from jobd.store.failures import Transient
-from jobd.store.sqlite import _Database
 
 SECONDS = 20
 KIB = 1024
@@ -72,14 +72,14 @@ def trouble():
 @pytest.fixture
 def statements(monkeypatch):
     """Every statement of every connection of this process, with its thread."""
-    seen, real = [], _Database._connect
+    seen, real = [], Connections._open
 
-    def connect(database):
-        connection = real(database)
+    def connect(connections):
+        connection = real(connections)
         connection.set_trace_callback(lambda sql: seen.append((threading.current_thread().name, sql)))
         return connection
 
-    monkeypatch.setattr(_Database, "_connect", connect)
+    monkeypatch.setattr(Connections, "_open", connect)
     return seen
 
 

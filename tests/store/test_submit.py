@@ -29,7 +29,7 @@ def small_chunks(monkeypatch):
 @pytest.fixture
 def wakes(store):
     heard = []
-    store.wake = lambda: heard.append(store.database.connection().in_transaction)
+    store.wake = lambda: heard.append(store.connection().in_transaction)
     return heard
 
 

@@ -29,7 +29,7 @@ def chunk(request, monkeypatch):
 @pytest.fixture
 def wakes(store):
     heard = []
-    store.wake = lambda: heard.append(store.database.connection().in_transaction)
+    store.wake = lambda: heard.append(store.connection().in_transaction)
     return heard
 
 
@@ -61,11 +61,11 @@ def names(count):
 
 
 def dump(store):
-    return list(store.database.connection().iterdump())
+    return list(store.connection().iterdump())
 
 
 def spool_is_gone(store):
-    return store.database.connection().execute("select count(*) from sqlite_temp_master").fetchone()[0] == 0
+    return store.connection().execute("select count(*) from sqlite_temp_master").fetchone()[0] == 0
 
 
 # -- known and new ----------------------------------------------------------------------------------------------------
