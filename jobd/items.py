@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from json.encoder import encode_basestring
 from typing import Any, Final, TypeAlias
@@ -68,6 +67,8 @@ def _own_key(item: object, payload: str) -> str:
 
 def hashed(payload: str) -> str:
     """Return the key of a payload (JSON text) that has none of its own: the same for every spelling of it."""
+    import hashlib  # noqa: PLC0415 - 4 MB with the library below it, that most programs' items never need
+
     return hashlib.sha256(canonical(payload).encode()).hexdigest()[:_HASH_DIGITS]
 
 

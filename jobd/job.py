@@ -10,7 +10,7 @@ from jobd.atomic import refuse_inside
 from jobd.errors import NoDaemon, NotFound
 from jobd.states import JOB_ENDS
 from jobd.steering import Steering
-from jobd.store import attempt, figures, printed, reads
+from jobd.store import reads
 from jobd.store.views import JobView
 
 if TYPE_CHECKING:
@@ -210,7 +210,9 @@ class Job(Steering):
         Raises:
             NotFound: there is no such item.
         """
-        return attempt.load_data(self._app.reading(), self.item(name).id)
+        from jobd.store.attempt import load_data  # noqa: PLC0415 - as is what was printed, for who asks for it
+
+        return load_data(self._app.reading(), self.item(name).id)
 
     def output(self, name: str) -> OutputView | None:
         """Return what an item's last attempt logged, if it did; ``name`` is that of ``item``.
@@ -230,7 +232,9 @@ class Job(Steering):
         Raises:
             NotFound: there is no such item.
         """
-        return printed.streams(self._app.reading(), self.item(name).id)
+        from jobd.store.printed import streams  # noqa: PLC0415 - as above
+
+        return streams(self._app.reading(), self.item(name).id)
 
     def events(self, *, items: bool = False, limit: int | None = None) -> list[EventView]:
         """Return the newest events, oldest first: the job's own and its bulk moves; with ``items`` all."""
@@ -243,7 +247,7 @@ class Job(Steering):
 
     def durations(self) -> tuple[int, int] | None:
         """Return the median and the 95th percentile of how long its items took, in ms; None where none has ended."""
-        return figures.durations(self._app.reading(), self.id)
+        return reads.durations(self._app.reading(), self.id)
 
     def attempts(self) -> dict[int, int]:
         """Return how many of its items are at which attempt, from the second on; it passes over all of them."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from typing import Final
 
@@ -46,5 +45,7 @@ def _cut(text: str, item: bytes) -> str:
     whole = text.encode()
     if len(whole) <= LONGEST:
         return text
+    import hashlib  # noqa: PLC0415 - as for items without a key
+
     mark = f"…{hashlib.sha256(item).hexdigest()}"
     return whole[: LONGEST - len(mark.encode())].decode(errors="ignore") + mark

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 
 from jobd import signals
 from jobd.engine import lock
-from jobd.engine.notify import Notify
 from jobd.engine.points import Crash
 from jobd.store import reads
 from jobd.store.views import NOBODY, Runner
@@ -73,6 +72,8 @@ def until_signalled(make: Callable[[], Daemon]) -> None:
         JobdError: why it left by itself.
         KeyboardInterrupt: nothing was started.
     """
+    from jobd.engine.notify import Notify  # noqa: PLC0415 - who only asks who runs items needs no socket
+
     notify, making = Notify(), _Making()
     reader, writer = os.pipe()
     os.set_blocking(writer, False)

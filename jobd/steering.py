@@ -11,11 +11,6 @@ from typing import TYPE_CHECKING, Any, Self
 from jobd import arguments, clock, codec
 from jobd.errors import UsageError
 from jobd.states import JOB_ENDS
-from jobd.store import cascade as together
-from jobd.store import deliver as delivery
-from jobd.store import pausing, removal, steer
-from jobd.store import retry as again
-from jobd.store.fall import follow
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,6 +49,8 @@ class Steering:
             Conflict: it is being submitted or deleted.
             UsageError: the reason is not text.
         """
+        from jobd.store import steer
+
         store, actor = self._app.writing(), self._app.actor
         why = None if reason is None else _reason(reason)
         steer.request_cancel(store, self.id, now=clock.now(), actor=actor, reason=why)
@@ -72,6 +69,8 @@ class Steering:
             Conflict: it is being submitted or deleted.
             UsageError: the reason is not text, or says nothing.
         """
+        from jobd.store import steer
+
         store, actor = self._app.writing(), self._app.actor
         why = _said("a job", reason)
         steer.request_fail(store, self.id, now=clock.now(), actor=actor, reason=why)
@@ -87,6 +86,8 @@ class Steering:
             Conflict: it is being submitted or deleted.
             UsageError: the reason is not text.
         """
+        from jobd.store import pausing
+
         why = None if reason is None else _reason(reason)
         pausing.pause(self._app.writing(), self.id, now=clock.now(), actor=self._app.actor, reason=why)
         return self.refresh()
@@ -98,6 +99,8 @@ class Steering:
             IllegalTransition: it has ended, or is being cancelled or failed.
             Conflict: it is being submitted or deleted.
         """
+        from jobd.store import pausing
+
         pausing.unpause(self._app.writing(), self.id, now=clock.now(), actor=self._app.actor)
         return self.refresh()
 
@@ -108,6 +111,8 @@ class Steering:
             IllegalTransition: no item has failed.
             Conflict: it is being submitted, deleted, cancelled or failed.
         """
+        from jobd.store import retry as again
+
         again.retry(self._app.writing(), self.id, now=clock.now(), actor=self._app.actor, progress=progress)
         self._follow()
         return self.refresh()
@@ -121,6 +126,8 @@ class Steering:
             IllegalTransition: it has ended, and no item has failed or was cancelled.
             Conflict: it is being submitted, deleted, cancelled or failed.
         """
+        from jobd.store import retry as again
+
         job = self.refresh()
         if job.counts.running:
             report = self._app.recover()
@@ -142,8 +149,12 @@ class Steering:
             Conflict: it is being submitted, or another job waits for it.
             NotFound: it is not there any more.
         """
+        from jobd.store import removal
+
         store = self._app.writing()
         if cascade:
+            from jobd.store import cascade as together
+
             gone = together.request_delete(store, self.id, now=clock.now(), actor=self._app.actor)
             return removal.remove_jobs(store, gone, progress)
         removal.request_delete(store, self.id, now=clock.now(), actor=self._app.actor)
@@ -155,6 +166,8 @@ class Steering:
 
     def _follow(self) -> None:
         """Let the jobs that come after this one follow what has just become of it."""
+        from jobd.store.fall import follow
+
         follow(self._app.writing(), [self.id], now=clock.now(), actor=self._app.actor)
 
     def deliver(self, name: str, value: Any) -> bool:
@@ -170,12 +183,14 @@ class Steering:
             Conflict: it has another result.
             UsageError: the value is not JSON, or over 1 MiB.
         """
+        from jobd.store.deliver import deliver
+
         try:
             text = codec.result(value)
         except codec.NotStorable as error:
             raise UsageError(str(error)) from None
         now, actor = clock.now(), self._app.actor
-        applied = delivery.deliver(self._app.writing(), self.item(name).id, text, now=now, actor=actor)
+        applied = deliver(self._app.writing(), self.item(name).id, text, now=now, actor=actor)
         self._follow()
         return applied
 
@@ -188,9 +203,11 @@ class Steering:
             Conflict: it has a result.
             UsageError: the reason is not text, or says nothing.
         """
+        from jobd.store.deliver import deliver_failure
+
         why = _said("an item", reason)
         now, actor = clock.now(), self._app.actor
-        applied = delivery.deliver_failure(self._app.writing(), self.item(name).id, why, now=now, actor=actor)
+        applied = deliver_failure(self._app.writing(), self.item(name).id, why, now=now, actor=actor)
         self._follow()
         return applied
 
@@ -203,6 +220,6 @@ def _said(what: str, reason: str) -> str:
 
 
 def _reason(reason: str) -> str:
-    from jobd.context import storable  # noqa: PLC0415 - who only looks does not pay for logging
+    from jobd.context import storable
 
     return storable(arguments.text_of("reason", reason))

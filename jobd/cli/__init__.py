@@ -28,9 +28,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def call(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; no exception leaves it."""
     try:
-        from jobd.cli.root import ReaderGone
-        from jobd.cli.screen import prepare_streams
-        from jobd.cli.session import Session
+        from jobd.cli.importing import uncollected
+
+        with uncollected():
+            from jobd.cli.root import ReaderGone
+            from jobd.cli.screen import prepare_streams
+            from jobd.cli.session import Session
     except KeyboardInterrupt:  # most of what a short command takes is this
         sys.stderr.write("error: interrupted\n")
         return INTERRUPTED

@@ -9,6 +9,7 @@ import sys
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Final
 
+from jobd.cli.importing import uncollected
 from jobd.cli.screen import Screen
 from jobd.cli.text import escape, escape_lines
 
@@ -50,7 +51,8 @@ class Session:
 
                 self.adopt(load_app(self.app_name))
             else:
-                from jobd.app import Jobd
+                with uncollected():
+                    from jobd.app import Jobd
 
                 self.adopt(Jobd(self.db))
         assert self._app is not None  # noqa: S101 - one of the branches has set it

@@ -14,6 +14,9 @@ import pytest
 from kit import forked
 from kit.commands import GATE, PATIENCE, PROGRAM, QUICK, Terminal, environment
 
+from jobd import Jobd
+from jobd.store import reads
+
 
 @pytest.fixture(autouse=True)
 def program(place):
@@ -246,16 +249,51 @@ def test_a_run_is_live_on_a_terminal_and_ctrl_c_drains_it(place, until):
 
 # -- a cold start
 
+# What takes memory and time to load, and what neither a look nor a daemon without work needs of it.
+HEAVY = {
+    "peewee", "psutil", "rich", "platformdirs", "cronsim", "hashlib", "decimal", "asyncio", "concurrent.futures",
+    "multiprocessing", "subprocess", "tempfile", "shutil", "importlib.metadata", "importlib.resources",
+}  # fmt: skip
+TO_RUN = {"schedule", "socket", "jobd.engine.daemon", "jobd.engine.dispatcher"}
+TO_STEER = {f"jobd.store.{verb}" for verb in ("steer", "pausing", "retry", "fall", "removal", "deliver")}
+IMPORTS = [sys.executable, "-X", "importtime", "-m", "jobd"]
 
-def test_the_first_look_at_a_job_imports_no_rich_and_no_daemon(place, ask):
+
+def imported(said):
+    return {line.rpartition("|")[2].strip() for line in said.splitlines() if line.startswith("import time:")}
+
+
+def test_the_first_look_at_a_job_imports_no_daemon_and_nothing_heavy(place, ask):
     ask("submit", GATE, "a")
-    seen = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "jobd", "show", "1"],
-        cwd=place, env=environment(place), capture_output=True, text=True, check=True,
-    ).stderr  # fmt: skip
-    imported = {line.rpartition("|")[2].strip() for line in seen.splitlines()}
-    assert "jobd.store.reads" in imported
-    assert not imported & {"rich", "psutil", "schedule", "platformdirs", "jobd.engine.daemon", "jobd.engine.dispatcher"}
+    seen = imported(
+        subprocess.run(
+            [*IMPORTS, "show", "1"], cwd=place, env=environment(place), capture_output=True, text=True, check=True
+        ).stderr
+    )
+    assert "jobd.store.reads" in seen
+    assert seen & (HEAVY | TO_RUN | TO_STEER) == set()
+
+
+def test_an_idle_daemon_has_imported_nothing_heavy(place, until):
+    (place / "program.py").write_text("import jobd\n\napp = jobd.Jobd()\n\n\n@app.task\ndef brief(_): ...\n")
+    app = Jobd(place / "jobs.db")
+    process = subprocess.Popen(
+        [*IMPORTS, "--db", app.path, "--app", "./program.py", "start", "--heartbeat", "0.05s"],
+        cwd=place, env=environment(place), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        until((place / "jobs.db-shm").exists)
+        # By its second heartbeat it has done what a daemon does without work.
+        until(lambda: (found := reads.daemon(app.store)) is not None and found.heartbeats > 2)
+    finally:
+        app.close()
+        process.terminate()
+        _, said = process.communicate(timeout=PATIENCE)
+    seen = imported(said)
+    assert "jobd.engine.dispatcher" in seen
+    # Where there is no /proc psutil says who is alive, and brings some of the others.
+    heavy = HEAVY if sys.platform == "linux" else {"peewee", "rich", "hashlib", "asyncio"}
+    assert seen & heavy == set()
 
 
 def test_completion_offers_verbs_ids_and_statuses(place, ask):

@@ -221,6 +221,7 @@ def call(database):
 out, (theirs, damaged, *verbs) = sys.stdout, sys.argv[1:]
 # All that they need is imported before: root's own Python may be closed to others.
 call(damaged)
+from jobd.store import fall, pausing, removal, steer
 if os.geteuid() == 0:
     os.setgroups([])
     os.setgid(65534)
