@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import logging
-import os
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from jobd import clock, process
 from jobd.engine.bounds import Bounds
 from jobd.engine.daemon import Daemon
+from jobd.engine.one_by_one import OneByOne
 from jobd.engine.passes import PASSES, due, is_due, next_time
 from jobd.engine.points import Crash
 from jobd.engine.polls import polled
@@ -26,11 +25,11 @@ from jobd.states import ITEM_ENDS, SKIPPED
 from jobd.store import links, polling
 from jobd.store.deadlines import next_deadline
 from jobd.store.failures import Transient
-from jobd.store.outcome import STOPPED, status_of
+from jobd.store.outcome import status_of
 from jobd.store.ready import next_due, tasks_due
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping
     from types import TracebackType
 
     from jobd.config import Settings
@@ -44,8 +43,6 @@ if TYPE_CHECKING:
     from jobd.store.settle import Settled
     from jobd.store.sqlite import SqliteStore
     from jobd.tasks import Task
-
-log = logging.getLogger("jobd.daemon")
 
 # What a handler does not keep to itself: the thread is the caller's.
 _THROUGH: Final = (KeyboardInterrupt, Crash)
@@ -61,69 +58,6 @@ class Drained(NamedTuple):
     counts: dict[str, int]
     next_due: int | None
     recovered: list[Change]
-
-
-class OneByOne:
-    """Runs attempts when it is told to ``work``, in the thread that tells it."""
-
-    size = 1
-    abandoned = 0
-    spare = 0
-    ailment = None
-    shares_process = True
-    tells_late = False
-
-    def __init__(self, *, run: Callable[[Attempt], Outcome], deliver: Callable[[Attempt, Outcome], None]) -> None:
-        self._run = run
-        self._deliver = deliver
-        self._line: collections.deque[Attempt] = collections.deque()
-        self._pid = os.getpid()
-
-    def work(self) -> None:
-        """Run what is in line.
-
-        Raises:
-            KeyboardInterrupt: as the handler was interrupted; its attempt is given back.
-        """
-        while self._line:
-            attempt = self._line.popleft()
-            try:
-                outcome = self._run(attempt)
-            except KeyboardInterrupt:
-                now = clock.now()
-                self._deliver(attempt, attempt.outcome(STOPPED, now, now, error="interrupted from the keyboard"))
-                raise
-            if os.getpid() != self._pid:
-                # A handler forked and its child came back here: it is a copy of a daemon that it must not be.
-                os._exit(0)
-            self._deliver(attempt, outcome)
-
-    def hand(self, attempts: Sequence[Attempt]) -> None:
-        """Take attempts over; they run in this order."""
-        self._line.extend(attempts)
-
-    def waiting(self) -> int:
-        """Return how many attempts have not begun."""
-        return len(self._line)
-
-    def take_back(self, *, claimed_before: float | None = None) -> list[Attempt]:  # noqa: ARG002 - none grows old here
-        """Return the attempts that now never begin."""
-        taken = list(self._line)
-        self._line.clear()
-        return taken
-
-    def oldest(self) -> float | None:
-        """Return None: what is in line is the very next to run."""
-        return None
-
-    def cancel(self, attempt: Attempt) -> None:
-        """Leave it: a handler looks by itself, by ``ctx.raise_if_cancelled``."""
-
-    def abandon(self, attempt: Attempt) -> None:
-        """Leave it: where nobody looks while an attempt runs, none is given up."""
-
-    def close(self) -> None:
-        """Leave: there is no thread to end."""
 
 
 class Inline(Daemon):
