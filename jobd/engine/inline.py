@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from jobd import clock, process
 from jobd.engine.bounds import Bounds
-from jobd.engine.daemon import Daemon
+from jobd.engine.holder import Holder
 from jobd.engine.one_by_one import OneByOne
 from jobd.engine.passes import PASSES, due, is_due, next_time
 from jobd.engine.points import Crash
@@ -60,7 +60,7 @@ class Drained(NamedTuple):
     recovered: list[Change]
 
 
-class Inline(Daemon):
+class Inline(Holder):
     """Owns the database within the context, with a row of its own as any daemon."""
 
     # What is claimed runs at once: under a clock that stands still every item looks quick enough to be claimed ahead,

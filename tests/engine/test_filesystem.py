@@ -7,7 +7,7 @@ import functools
 import pytest
 
 from jobd import StoreUnusable, filesystem
-from jobd.engine import daemon as engine
+from jobd.engine import holder as engine
 from jobd.engine.lock import probe
 from jobd.filesystem import NETWORK, file_system
 
