@@ -26,6 +26,7 @@ from jobd.loading import refuse_apart
 from jobd.store import daemons, lost_time
 from jobd.store.failures import Transient
 from jobd.store.fall import follow
+from jobd.store.follow import follow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

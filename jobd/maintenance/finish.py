@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from jobd.errors import NotFound
 from jobd.store import removal, steer, vacuum
 from jobd.store.batches import always
-from jobd.store.fall import follow
+from jobd.store.follow import follow
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,7 +5,7 @@ claimed. The counter moves in the transaction that moves the parent, at the door
 verb and no pass can forget to. It is kept of open jobs alone: whoever reopens one counts anew.
 
 What takes longer than a counter, children that fall with their parent and come back with it, is only noted there
-(``jobs.untold_at``) and done in batches by ``fall.py``. So is the counting where a parent has more than ``MOST``
+(``jobs.untold_at``) and done in batches by ``follow.py``. So is the counting where a parent has more than ``MOST``
 children.
 """
 

@@ -15,7 +15,8 @@ from jobd.states import COMPLETED, QUEUED
 from jobd.store.additions import Addition, Known, read_job
 from jobd.store.chunks import Chunks, insert, source_of
 from jobd.store.ending import end_jobs
-from jobd.store.fall import fall, follow
+from jobd.store.fall import fall
+from jobd.store.follow import follow
 from jobd.store.links import link
 from jobd.store.removal import remove_job, request_removal, submitter_lives
 from jobd.store.steer import work_off

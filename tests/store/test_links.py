@@ -7,7 +7,7 @@ from kit.rows import NOW
 
 from jobd.errors import Conflict, IllegalTransition, NotFound
 from jobd.maintenance.finish import finish_requests
-from jobd.store import cascade, chunks, fall, links, removal, retry, steer
+from jobd.store import cascade, chunks, fall, follow, links, removal, retry, steer
 from jobd.store.batches import Pace
 from jobd.store.chain import phases
 from jobd.store.claim import Turns, claim
@@ -324,7 +324,7 @@ def test_what_ran_of_a_child_is_left_to_its_daemon_and_the_child_falls_with_its_
 
 
 def test_the_fall_of_many_goes_in_batches_and_goes_on_after_a_kill(chain, monkeypatch):
-    monkeypatch.setattr(fall, "BATCH", 4)
+    monkeypatch.setattr(follow, "BATCH", 4)
     first = chain.submit()
     children = [chain.submit(first, items=3) for _ in range(20)]
     chain.run("failed")
@@ -350,12 +350,12 @@ def test_where_a_parent_has_more_children_than_a_transaction_counts_they_are_tol
 
 def test_a_parent_that_changes_while_its_many_children_are_told_is_told_from_the_beginning(chain, monkeypatch):
     monkeypatch.setattr(links, "MOST", 3)
-    monkeypatch.setattr(fall, "BATCH", 2)
+    monkeypatch.setattr(follow, "BATCH", 2)
     first = chain.submit(key="k")
     children = [chain.submit(first) for _ in range(6)]
     chain.run()
     changes = [{"key": "k", "items": 2}]
-    monkeypatch.setattr(fall, "breathe", lambda: changes and chain.submit(**changes.pop()))
+    monkeypatch.setattr(follow, "breathe", lambda: changes and chain.submit(**changes.pop()))
     chain.follow()
     assert [chain.blocked(child) for child in children] == [1] * 6
     assert links.untold(chain.store) == []
@@ -446,7 +446,7 @@ def test_a_child_that_still_falls_when_its_parent_is_back_comes_back_with_its_ow
 
 
 def test_a_child_with_many_items_comes_back_in_batches_and_goes_on_after_a_kill(chain, monkeypatch):
-    monkeypatch.setattr(fall, "_LARGE", 3)
+    monkeypatch.setattr(follow, "_LARGE", 3)
     monkeypatch.setattr(retry, "BATCH", 4)
     first = chain.submit()
     second = chain.submit(first, items=10)
