@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from jobd.app import Jobd
+    from jobd.store.item_views import ErrorGroup, EventView, ItemView, OutputView, ResultView
     from jobd.store.printed import Streams
     from jobd.store.submission import Submitted
-    from jobd.store.views import Counts, ErrorGroup, EventView, ItemView, JobDaemon, OutputView, Phases, ResultView
+    from jobd.store.views import Counts, JobDaemon, Phases
 
 _FIELDS: Final = frozenset(JobView._fields)
 _SHORTEST_PAUSE: Final = 0.001

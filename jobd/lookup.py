@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from jobd.config import Settings
     from jobd.job import Job
     from jobd.store import SqliteStore
-    from jobd.store.views import JobView, ResultView, Runner
+    from jobd.store.item_views import ResultView
+    from jobd.store.views import JobView, Runner
     from jobd.tasks import Task
 
 

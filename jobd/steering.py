@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from jobd.app import Jobd
     from jobd.maintenance.report import Report
     from jobd.store import Store
-    from jobd.store.views import ItemView
+    from jobd.store.item_views import ItemView
 
     Progress = Callable[[int], None] | None
 

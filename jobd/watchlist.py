@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from jobd.app import Jobd
-    from jobd.store.views import WatchedView
+    from jobd.store.item_views import WatchedView
 
 
 class Watchlist:

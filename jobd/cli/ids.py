@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from jobd.app import Jobd
     from jobd.job import Job
-    from jobd.store.views import ItemView
+    from jobd.store.item_views import ItemView
 
 Function = TypeVar("Function", bound="Callable[..., Any]")
 

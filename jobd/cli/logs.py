@@ -13,8 +13,8 @@ from jobd.errors import NotFound
 if TYPE_CHECKING:
     from jobd.cli.screen import Screen
     from jobd.cli.session import Session
+    from jobd.store.item_views import OutputView
     from jobd.store.printed import Streams
-    from jobd.store.views import OutputView
 
 
 @verb(examples=("jobd logs 7:a.txt", "jobd logs 7:#123 | less -R"))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from jobd.cli.session import Session
     from jobd.job import Job
-    from jobd.store.views import ItemView
+    from jobd.store.item_views import ItemView
 
 FIELDS: Final = ["key", "status", "exit", "signal", "attempt", "started_at", "duration_ms", "error"]
 _EXIT: Final = re.compile(r"exit (\d+)")

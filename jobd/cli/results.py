@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from jobd.cli.output import Record
     from jobd.cli.screen import Screen
     from jobd.cli.session import Session
-    from jobd.store.views import ResultView
+    from jobd.store.item_views import ResultView
 
 FIELDS: Final = [
     "job_id", "key", "value", "status", "source", "created_at", "has_data", "item_id", "period", "pruned_at",

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jobd.errors import NotFound, UsageError
 from jobd.states import ITEM_STATUSES
+from jobd.store.item_views import ErrorGroup, EventView, ItemView, OutputView
 from jobd.store.standing import parsed
-from jobd.store.views import ErrorGroup, EventView, ItemView, OutputView
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 from jobd.errors import NotFound
 from jobd.store.attempt import load_data
 from jobd.store.details import pass_over, total
+from jobd.store.item_views import ResultView
 from jobd.store.standing import parsed
-from jobd.store.views import ResultView
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

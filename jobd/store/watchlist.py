@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from jobd.store.views import WatchedView
+from jobd.store.item_views import WatchedView
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

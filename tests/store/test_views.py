@@ -6,18 +6,8 @@ import json
 
 import pytest
 
-from jobd.store.views import (
-    Counts,
-    DaemonView,
-    ErrorGroup,
-    EventView,
-    ItemView,
-    JobDaemon,
-    JobView,
-    OutputView,
-    ResultView,
-    iso,
-)  # fmt: skip
+from jobd.store.item_views import ErrorGroup, EventView, ItemView, OutputView, ResultView
+from jobd.store.views import Counts, DaemonView, JobDaemon, JobView, iso
 
 AT = 1_795_305_600_123
 TEXT = "2026-11-22T00:00:00.123Z"
