@@ -91,11 +91,14 @@ def test_a_full_job_of_a_high_priority_keeps_no_other_waiting(app, crowd, until)
     def work(item):
         crowd.pass_through(item)
 
-    work.submit(names("n", 5), concurrency=1, priority=9)
-    work.submit(names("w", 5))
+    narrow = work.submit(names("n", 5), concurrency=1, priority=9)
+    wide = work.submit(names("w", 5))
     with app.daemon(workers=3):
-        until(lambda: crowd.here == {"n": 1, "w": 2})
+        until(lambda: sum(crowd.here.values()) == 3)
+        assert crowd.here == {"n": 1, "w": 2}
         crowd.opened.set()
+        assert narrow.wait(SECONDS).status == wide.wait(SECONDS).status == "completed"
+    assert crowd.most["n"] == 1
 
 
 def test_a_task_and_a_job_of_it_bound_each_other(app, crowd, until):
