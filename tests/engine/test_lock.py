@@ -236,8 +236,18 @@ def test_readers_probing_all_the_time_never_keep_a_daemon_from_starting(claim, p
     claim.release()
     for prober in [program(PROBES) for _ in range(3)]:
         prober.hears("probes")
-    met, sleep = [], time.sleep
-    monkeypatch.setattr(lock, "time", SimpleNamespace(sleep=lambda seconds: (met.append(seconds), sleep(seconds))))
+    descriptor, met = os.open(claim.path, os.O_RDWR), []
+
+    def free():
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        return True
+
+    # A probe lasts an instant: what the claim waits for is that it has passed, not a time.
+    monkeypatch.setattr(lock, "time", SimpleNamespace(sleep=lambda seconds: (met.append(seconds), until(free))))
 
     def starts():
         claim.acquire(ME)
@@ -247,6 +257,7 @@ def test_readers_probing_all_the_time_never_keep_a_daemon_from_starting(claim, p
 
     # Until it has met them often enough; each time it has started all the same.
     until(starts)
+    os.close(descriptor)
 
 
 def test_two_readers_that_probe_at_once_take_each_other_for_no_daemon(claim, path):
