@@ -9,6 +9,7 @@ import shutil
 import signal
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -171,16 +172,21 @@ def refused_at_once(monkeypatch):
     monkeypatch.setitem(Lock.acquire.__kwdefaults__, "patience", 0.0)
 
 
+def _awake():
+    # Not time.monotonic(): a test that stops the clock stops that too, and what does not come true would be for ever.
+    return time.clock_gettime(time.CLOCK_MONOTONIC)
+
+
 @pytest.fixture
 def until():
     """Wait for a fact that can only be looked at: rows of another process, files, threads."""
     pause = threading.Event()
 
     def wait(fact, seconds=SECONDS):
-        for _ in range(int(seconds / _LOOK)):
-            if answer := fact():
-                return answer
+        deadline = _awake() + seconds
+        while not (answer := fact()):
+            assert _awake() < deadline, f"it did not come true within {seconds} s"
             pause.wait(_LOOK)
-        raise AssertionError(f"it did not come true within {seconds} s")
+        return answer
 
     return wait
