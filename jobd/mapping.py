@@ -16,9 +16,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast
 
 from jobd import clock, codec
-from jobd.commands import TASK, Command, NoCommand, pack, text_of
+from jobd.commands import TASK, Command, NoCommand, pack, text_of, unpack
 from jobd.errors import ChangedInput, Conflict, NotFound
-from jobd.items import hashed
+from jobd.items import hashed, normalise
 from jobd.naming import key_of
 from jobd.states import COMPLETED, FAILED, ITEM_ENDS, JOB_ENDS, SKIPPED
 from jobd.store import identity, retry
@@ -171,15 +171,27 @@ def submit(app: Jobd, wanted: Wanted, job: Job | None, items: Iterable[Named]) -
 
     Else raises what :meth:`jobd.Jobd.submit` does.
     """
-    planned = plan(app, wanted, job, items)
-    if wanted.known != "new":
-        return _submit(app, wanted, planned)
-    with tempfile.TemporaryFile() as file:
-        # An input that cannot be read to its end must not have cost the former job its key, and what was left of it.
-        file.writelines(json.dumps([item.key, item.payload]).encode() + b"\n" for item in planned)
-        file.seek(0)
+    if wanted.known == "new":
+        items = _read_whole(wanted, items)
         _set_free(app, wanted.key)
-        return _submit(app, wanted, (Planned(*json.loads(line)) for line in file))
+    return _submit(app, wanted, plan(app, wanted, job, items))
+
+
+def _read_whole(wanted: Wanted, items: Iterable[Named]) -> Iterator[Named]:
+    """Return the items once all of them were read: an input that is refused must not have cost a job what it was."""
+    kept = _kept(wanted, items)
+    next(kept)
+    return kept
+
+
+def _kept(wanted: Wanted, items: Iterable[Named]) -> Iterator[Named]:
+    with tempfile.TemporaryFile() as file:
+        entries = (_Entry(Planned(*_entry(wanted, item))) for item in items)
+        file.writelines(payload.encode() + b"\n" for _, payload in normalise(entries, TASK, _key_of_entry))
+        file.seek(0)
+        yield b""  # to whoever waits until all is here
+        for payload in map(json.loads, file):
+            yield payload["fields"] if "fields" in payload else unpack(payload["item"])
 
 
 def _submit(app: Jobd, wanted: Wanted, planned: Iterable[Planned]) -> Job:
@@ -215,20 +227,27 @@ def _key_of_entry(entry: _Entry) -> str:
     return entry.key
 
 
-def bring_back(app: Jobd, wanted: Wanted, job: Job) -> None:
-    """Let run what of the job has failed or was cancelled, with the command as it is now.
+def bring_back(app: Jobd, wanted: Wanted, job: Job, items: Iterable[Named]) -> Iterable[Named]:
+    """Let run what of the job has failed or was cancelled, with the command as it is now; return the items.
+
+    Where that is another command they are read to their end before it.
 
     Raises:
         Conflict: it is being submitted, deleted, cancelled or failed.
+        InvalidItem: an item of a changed command cannot be one; the job is what it was.
     """
-    store, now = app.writing(), clock.now()
+    store = app.writing()
     if not _same(job, wanted.command):
+        items = _read_whole(wanted, items)
         params = codec.dumps(wanted.command.params(), what="the command")
-        identity.change_params(store, job.id, params, now=now, actor=app.actor)
+        identity.change_params(store, job.id, params, now=clock.now(), actor=app.actor)
     if wanted.retry_failed and (job.counts.failed or job.counts.cancelled):
         job.resume()
     elif job.counts.cancelled:
-        retry.bring_back(store, job.id, lambda _: True, now=now, actor=app.actor, message="the same command again")
+        retry.bring_back(
+            store, job.id, lambda _: True, now=clock.now(), actor=app.actor, message="the same command again"
+        )
+    return items
 
 
 def _set_free(app: Jobd, key: str) -> None:

@@ -20,7 +20,7 @@ from jobd.errors import JobdError, UsageError
 from jobd.printed import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable
 
     from jobd.cli.interrupts import Interrupts
     from jobd.cli.live import View
@@ -130,7 +130,7 @@ def _check(options: dict[str, Any], name: str, read: Callable[[Any], object]) ->
         raise UsageError(f"--{name}: {error}", hint=error.hint) from None
 
 
-def _detached(session: Session, wanted: mapping.Wanted, items: Iterator[Any], options: dict[str, Any]) -> int:
+def _detached(session: Session, wanted: mapping.Wanted, items: Iterable[Any], options: dict[str, Any]) -> int:
     """Submit, print the job's id and return."""
     if asked := [name for name in ("report", "keep_order", "tag") if options[name]]:
         word = {"report": "--results", "keep_order": "-k", "tag": "--tag"}[asked[0]]
@@ -141,7 +141,7 @@ def _detached(session: Session, wanted: mapping.Wanted, items: Iterator[Any], op
     job = mapping.find(session.app, wanted)
     before = job.counts if job is not None else None
     if job is not None:
-        mapping.bring_back(session.app, wanted, job)
+        items = mapping.bring_back(session.app, wanted, job, items)
     begun = mapping.submit(session.app, wanted, job, items)
     return handed_over(session, output, begun, lambda: announce(session, begun, job, before, wanted))
 
@@ -163,7 +163,7 @@ class _Map(Through):
 
     session: Session
     wanted: mapping.Wanted
-    items: Iterator[Any]
+    items: Iterable[Any]
     options: dict[str, Any]
     workers: int | None = field(init=False)
     output: Output = field(init=False)
@@ -219,7 +219,7 @@ class _Map(Through):
             return None
         counts = self.job.counts
         # Before anybody runs it: what fails from now on has failed in this run.
-        mapping.bring_back(self.session.app, self.wanted, self.job)
+        self.items = mapping.bring_back(self.session.app, self.wanted, self.job, self.items)
         return counts
 
     def submit(self, before: Counts | None, interrupts: Interrupts) -> Job:

@@ -284,6 +284,29 @@ def test_an_accepted_change_is_for_what_has_not_completed(jobd, ask):
     assert jobd("doctor").code == 0
 
 
+@pytest.mark.parametrize("detached", [[], ["-d"]])
+def test_a_refused_input_leaves_the_command_that_was_to_be_changed(jobd, ask, ran, stdin, detached):
+    jobd("map", "-d", "--job", "n", TALLY, "a")
+    before = ask("show", "1"), ask("history", "1")
+    stdin(b"b\n" + b"x" * (1 << 20) + b"\n")
+    answer = jobd("map", *detached, "--job", "n", "--accept-changed", "echo new {}")
+    assert (answer.code, answer.out) == (2, "")
+    assert "item 1" in answer.err
+    assert (ask("show", "1")["version"], ask("history", "1")) == (before[0]["version"], before[1])
+    assert jobd("map", "--job", "n", TALLY, "a").code == 0
+    assert ran() == ["a"]
+
+
+def test_an_accepted_change_takes_items_of_every_kind(app, jobd, stdin):
+    jobd("map", "-d", "--job", "n", "echo old", "a")
+    stdin('{"f": "é"}\n"word"\n[1, 2]\n'.encode())
+    assert jobd("map", "-d", "--job", "n", "--accept-changed", "--jsonl", "true").code == 0
+    stdin(b"\xff\xfe\n")
+    assert jobd("map", "-d", "--job", "n", "--accept-changed", "echo new").code == 0
+    payloads = [item.payload for item in app.job(1).items()][1:]
+    assert payloads == [{"fields": {"f": "é"}}, {"item": "word"}, {"item": "[1,2]"}, {"item": {"bytes": "//4="}}]
+
+
 def test_a_new_job_under_a_name_runs_everything_and_leaves_the_old_one_as_it_was(jobd, ask):
     jobd("map", "--job", "n", "echo old {}", "a")
     answer = jobd("map", "--job", "n", "--new", "echo new {}", "a")
