@@ -28,7 +28,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from jobd.naming import key_of
-from jobd.quoting import PLACE, references
+from jobd.quoting import PLACE, references, severed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -97,6 +97,12 @@ class Command:
         """Return the names of the fields that it has in braces, where items are objects."""
         return tuple(place.decode() for place in self.places(objects=True) if place not in _VARIABLES)
 
+    def severed(self, *, objects: bool) -> str | None:
+        """Return what a script ends in that cuts the item off, which comes last in it; None where nothing does."""
+        if not self.shell or not _script(self.words[0], objects).appended:
+            return None
+        return severed(self.words[0])
+
     def __str__(self) -> str:
         """Return it as it could be typed; bytes that are no text as the key of an item has them."""
         return key_of(self.words[0] if self.shell else b" ".join(map(_as_typed, self.words)))
@@ -151,10 +157,11 @@ def environment(params: Any, payload: Any) -> dict[bytes, bytes]:
 
 
 class _Script(NamedTuple):
-    """A script for `sh -c`, and the variables that stand in it for its placeholders."""
+    """A script for `sh -c`, the variables that stand in it for its placeholders, and whether the item comes last."""
 
     text: bytes
     variables: tuple[tuple[bytes, bytes], ...]
+    appended: bool
 
     @property
     def places(self) -> tuple[bytes, ...]:
@@ -172,9 +179,10 @@ def _script(script: bytes, objects: bool) -> _Script:
         return found.setdefault(place, _VARIABLES.get(place, b"JOBD_ITEM_FIELD_%d" % len(found)))
 
     text = references(script, variable)
-    if not found and ITEM.encode() not in script:
+    appended = not found and ITEM.encode() not in script
+    if appended:
         text = text.rstrip() + b' "${JOBD_ITEM}"'
-    return _Script(text, tuple(found.items()))
+    return _Script(text, tuple(found.items()), appended)
 
 
 class _Values:

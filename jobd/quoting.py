@@ -21,6 +21,8 @@ _CLOSER: Final = {b"$((": b"))", b"$(": b")", b"${": b"}"}
 _QUOTED: Final = re.compile(rb"'[^']*'?")
 _COMMENT: Final = re.compile(rb"#[^\n]*")
 _BEFORE_COMMENT: Final = b" \t\n;&|("
+# After an operator a word is a command of its own: text of an item would be run.
+_SEVERING: Final = {b";": "';'", b"&": "'&'", b"|": "'|'", b"\\": "a backslash"}
 
 
 def references(script: bytes, variable: Variable) -> bytes:
@@ -31,6 +33,13 @@ def references(script: bytes, variable: Variable) -> bytes:
     return _Reader(script, variable).read()
 
 
+def severed(script: bytes) -> str | None:
+    """Return what ``script`` ends in where a word that comes after it would be no argument; None where it would."""
+    reader = _Reader(script.rstrip(), lambda _: None)
+    reader.read()
+    return "a comment" if reader.in_comment else _SEVERING.get(reader.last)
+
+
 class _Reader:
     """Reads a script as far as it takes to know in which quotes a place is."""
 
@@ -39,6 +48,12 @@ class _Reader:
         self._place = 0
         self._open: list[bytes] = []  # what closes what is open, the innermost last
         self._made: list[bytes] = []
+        self.in_comment = False
+
+    @property
+    def last(self) -> bytes:
+        """The last that was read."""
+        return self._made[-1] if self._made else b""
 
     def read(self) -> bytes:
         while self._place < len(self._script):
@@ -47,6 +62,7 @@ class _Reader:
 
     def _step(self) -> None:
         script, place = self._script, self._place
+        self.in_comment = False
         character = script[place : place + 1]
         if character == b"\\":
             self._take(2)
@@ -58,6 +74,7 @@ class _Reader:
         elif character == b"'" and not self._in_double():
             self._quoted()
         elif character == b"#" and self._begins_comment():
+            self.in_comment = True
             self._take(len(_COMMENT.match(script, place)[0]))  # type: ignore[index] # it begins with one
         else:
             self._take(self._bracket(character))

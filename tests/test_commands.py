@@ -72,6 +72,36 @@ def test_a_placeholder_stands_for_a_part_of_the_item(name, stem, base, folder, b
     assert ran(in_shell, item(name)) == b"_".join([name, stem, base, folder, bare, b""])
 
 
+@pytest.mark.parametrize(
+    ("text", "end"),
+    [
+        (b"echo a;", "';'"), (b"echo a; \n", "';'"), (b"echo a &", "'&'"), (b"echo a &&", "'&'"), (b"echo a |", "'|'"),
+        (b"echo a # why", "a comment"), (b"echo a #", "a comment"), (b"echo a # why\n", "a comment"),
+        (b"echo a \\\n", "a backslash"), (b"echo a\\ ", "a backslash"),
+    ],
+)  # fmt: skip
+def test_an_item_that_would_come_after_the_end_of_a_script_is_told(text, end):
+    assert Command((text,), True, b"/").severed(objects=False) == end
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"echo", b"echo ';'", b'echo "a;"', b"echo \\;", b"echo a#b", b"echo '#'", b'echo "# a"', b"echo $#",
+        b"echo \\#", b"# why\necho", b"true; echo", b"true && echo $(true;)", b"echo `true;`",
+    ],
+)  # fmt: skip
+def test_to_any_other_script_the_item_is_an_argument(text):
+    assert Command((text,), True, b"/").severed(objects=False) is None
+    assert ran(script(text), item(b"the item;")).endswith(b"the item;\n")
+
+
+@pytest.mark.parametrize("text", [b"echo {};", b'echo "$JOBD_ITEM";', b"echo {url} # why"])
+def test_a_script_that_says_where_the_item_belongs_may_end_as_it_likes(text):
+    assert Command((text,), True, b"/").severed(objects=True) is None
+    assert Command((b"echo", b";"), False, b"/").severed(objects=False) is None
+
+
 def test_the_guide_says_what_each_placeholder_stands_for():
     guide = (Path(__file__).parents[1] / "docs" / "map.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\{[./]*\})` \| `(.*)` \|$", guide, re.MULTILINE)

@@ -71,8 +71,8 @@ def map_(session: Session, /, words: tuple[str, ...], **options: Any) -> int:
     extension, {/} without its folder, {//} its folder, {/.} its bare name, {#} its number; without any of them it comes
     last. Standard output is that of the commands.
     """
-    command, named = mapitems.split(words)
     jsonl = options["jsonl"]
+    command, named = mapitems.split(words, objects=jsonl)
     fields = command.fields() if jsonl else ()
     items = mapitems.Items(named, options["file"], options["nul"], jsonl, options["key"], fields)
     wanted = mapping.Wanted(

@@ -21,11 +21,13 @@ _MARK: Final = ":::"
 _NO_COMMAND: Final = "jobd map gzip -9 ::: a.txt b.txt, or jobd map 'gzip -9 < {} > {.}.gz' a.txt b.txt"
 
 
-def split(words: Sequence[str]) -> tuple[Command, tuple[bytes, ...] | None]:
+def split(words: Sequence[str], *, objects: bool) -> tuple[Command, tuple[bytes, ...] | None]:
     """Return the command, and the items that were named after it; None where none were.
 
+    With ``objects`` a placeholder may name a field.
+
     Raises:
-        UsageError: there is no command, or items stand in two places.
+        UsageError: there is no command, it has no place for the item, or items stand in two places.
     """
     named: Sequence[str] | None = None
     before: Sequence[str] = words
@@ -46,7 +48,16 @@ def split(words: Sequence[str]) -> tuple[Command, tuple[bytes, ...] | None]:
             )
         command, named = command[:1], before[1:]
     items = None if named is None else tuple(map(os.fsencode, named))
-    return Command(tuple(command), shell, _folder()), items
+    return _checked(Command(tuple(command), shell, _folder()), objects=objects), items
+
+
+def _checked(command: Command, *, objects: bool) -> Command:
+    if end := command.severed(objects=objects):
+        raise UsageError(
+            f"the script ends in {end}: an item after it would be no argument",
+            hint="{} is where the item belongs",
+        )
+    return command
 
 
 def _folder() -> bytes:

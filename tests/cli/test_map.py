@@ -105,6 +105,8 @@ def test_a_number_stays_with_its_item(jobd):
         (["", ":::", "a"], "no command"),
         (["x", ":::", "a", ":::", "b"], "stands twice"),
         (["x y", "a", ":::", "b"], "before ':::' and after it"),
+        (["x y;", "a"], "the script ends in ';': an item after it would be no argument"),
+        (["x {url} # {}", "a", "b"], "the script ends in a comment"),
         (["-a", "list", "x", ":::", "b"], "one place"),
         (["-0", "x", ":::", "b"], "-0 does not go"),
         (["--key", "id", "x", ":::", "b"], "--key goes with --jsonl"),
