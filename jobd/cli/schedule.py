@@ -11,7 +11,7 @@ from jobd.cli import ids, signs, times
 from jobd.cli.look import now
 from jobd.cli.output import Output, shape_options
 from jobd.cli.screen import Cell
-from jobd.cli.text import escape
+from jobd.cli.text import cut, escape
 from jobd.cli.verb import pass_session, verb
 from jobd.errors import UsageError
 from jobd.store.schedules import unknown
@@ -95,21 +95,23 @@ def _list(session: Session, output: Output) -> int:
 
 def _table(screen: Screen, rows: list[Record]) -> None:
     present = now()
-    screen.table(
-        ["NAME", "CRON", "WHEN", f"NEXT ({times.zone(present)})", "JOB", "STATE"],
+    header = ["NAME", "CRON", "WHEN", f"NEXT ({times.zone(present)})", "JOB", "STATE"]
+    cells = [
         [
-            [
-                Cell(escape(row["name"])),
-                Cell("-" if row["spec"].startswith("every ") else escape(row["spec"])),
-                Cell(escape(row["words"])),
-                Cell(times.short(row["next_at"], present) if row["state"] != "paused" else "-"),
-                _job(row),
-                Cell(*_STATES[row["state"]]),
-            ]
-            for row in rows
-        ],
-        stretch=2,
-    )
+            Cell(cut(escape(row["name"]), 24)),
+            Cell("-" if row["spec"].startswith("every ") else escape(row["spec"])),
+            Cell(escape(row["words"])),
+            Cell(times.short(row["next_at"], present) if row["state"] != "paused" else "-"),
+            _job(row),
+            Cell(*_STATES[row["state"]]),
+        ]
+        for row in rows
+    ]
+    if screen.tty and screen.wanted(header, cells) > screen.columns:
+        # The words say the same, and cut to a few of them they would say nothing.
+        header.remove("CRON")
+        cells = [[name, *rest] for name, _, *rest in cells]
+    screen.table(header, cells, stretch=header.index("WHEN"))
 
 
 def _job(row: Record) -> Cell:

@@ -109,15 +109,17 @@ class Screen:
     def _send(self, words: str) -> None:
         self.stream.write(words.translate(_ASCII) if self._plain else words)
 
+    def wanted(self, header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> int:
+        """Return how many columns a table takes where nothing of it gives way."""
+        return _across(_widths(header, rows))
+
     def table(self, header: Sequence[str], rows: Sequence[Sequence[Cell]], *, stretch: int | None = None) -> None:
         """Write a table; the column ``stretch`` gives way where the whole is too wide."""
         if not rows:
             return
-        widths = [
-            max(text.width(title), *(text.width(row[place].text) for row in rows)) for place, title in enumerate(header)
-        ]
+        widths = _widths(header, rows)
         if stretch is not None and self.tty:
-            spare = self.columns - (sum(widths) + 2 * (len(widths) - 1))
+            spare = self.columns - _across(widths)
             widths[stretch] = max(min(8, widths[stretch]), widths[stretch] + min(0, spare))
         last = len(header) - 1
         titles = [
@@ -136,6 +138,16 @@ class Screen:
                 for place, cell in enumerate(row)
             ]
             self.write("  ".join(cells))
+
+
+def _widths(header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> list[int]:
+    return [
+        max([text.width(title), *(text.width(row[place].text) for row in rows)]) for place, title in enumerate(header)
+    ]
+
+
+def _across(widths: Sequence[int]) -> int:
+    return sum(widths) + 2 * (len(widths) - 1)
 
 
 class Panel:

@@ -54,6 +54,16 @@ def test_on_a_terminal_the_words_stand_beside_the_cron_text(jobd, monkeypatch):
     assert "every day at 02:30, Europe/Berlin" in shown
 
 
+def test_where_not_all_fits_the_words_have_the_room_of_the_cron_text(jobd, monkeypatch):
+    monkeypatch.setattr("jobd.cli.screen._is_terminal", lambda stream: True)
+    monkeypatch.setenv("COLUMNS", "91")
+    assert "30 2 * * *  every day at 02:30, Europe/Berlin  2026-03-29 01:00:00" in jobd(*APP, "schedule").out
+    monkeypatch.setenv("COLUMNS", "80")
+    assert "nightly  every day at 02:30, Europe/Berlin  2026-03-29 01:00:00" in jobd(*APP, "schedule").out
+    monkeypatch.setenv("COLUMNS", "70")
+    assert "nightly  every day at 02:30, Eur…  2026-03-29 01:00:00" in jobd(*APP, "schedule").out
+
+
 def test_a_preview_is_in_local_times_with_their_zone(ask):
     found = ask(*APP, "schedule", "preview", "nightly", "-n", "3")
     assert [row["local"] for row in found] == [
