@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from jobd.errors import NotFound, StoreUnusable
 from jobd.filesystem import NETWORK, file_system
+from jobd.store import partial
 from jobd.store.file import INCOMING, bytes_of, unusable
 from jobd.store.invariants import LIMIT, invariants, violations
 from jobd.store.schema import APPLICATION_ID, SCHEMA_VERSION
@@ -133,6 +134,14 @@ def _file(store: SqliteStore) -> Iterator[Check]:
             WARNING,
             f"a restore was killed before it put its copy in place: {store.path}{INCOMING}",
             "jobd restore BACKUP, the same again; or remove that file",
+        )
+    if halves := partial.left(os.path.dirname(store.path)):  # noqa: PTH120 - names are text here
+        more = f" and {len(halves) - 1} more" if len(halves) > 1 else ""
+        yield Check(
+            "partial",
+            WARNING,
+            f"a backup or a migration was killed before its copy was whole: {halves[0]}{more}",
+            "the same backup again removes what it left; or remove it",
         )
     log = store.wal_bytes()
     level = WARNING if log > _WAL_LIMIT else OK

@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import errno
+import functools
 import os
 import sqlite3
-import tempfile
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jobd.errors import Conflict, StoreBusy, StoreUnusable
-from jobd.store import file
+from jobd.store import file, partial
+from jobd.store.base import BUSY_TIMEOUT_MS
 from jobd.store.driver import BUSY_TIMEOUT_MS
 from jobd.store.driver_errors import meaning, primary
 from jobd.store.invariants import Invariant, Violation, found, invariants
@@ -93,7 +93,7 @@ def examine(path: str, *, name: str, watch: Watch) -> Examined:
         asked = [integrity, references, *(rules if schema == SCHEMA_VERSION else ())]
         with contextlib.closing(file.connect_to_read(path, timeout_ms=BUSY_TIMEOUT_MS)) as connection:
             for place, rule in enumerate(asked):
-                look = partial(watch, "checking", place, len(asked))
+                look = functools.partial(watch, "checking", place, len(asked))
                 look()
                 broken += _broken(connection, rule, look)
                 if rule is integrity and broken:
@@ -141,26 +141,26 @@ def _named(error: BaseException, path: str, name: str) -> BaseException:
 def arriving(target: str, *, replace: bool = False) -> Iterator[str]:
     """Give an empty file for its owner alone, that takes the name ``target`` when the block ends as it should.
 
-    It stands beside ``target`` until then, and is gone if the block raises. Without ``replace`` no file is lost.
+    It stands beside ``target`` until then, and is gone if the block raises; what a killed process left of one goes
+    before it. Without ``replace`` no file is lost.
 
     Raises:
         Conflict: there is a file of that name.
         StoreBusy: the disk is full.
         StoreUnusable: the folder cannot be written.
     """
-    folder, name = os.path.split(target)
-    with told(target):
-        descriptor, temporary = tempfile.mkstemp(prefix=f"{name}.", suffix=".partial", dir=folder)
-        os.close(descriptor)
-    try:
-        yield temporary
+    with contextlib.ExitStack() as stack:
         with told(target):
-            (os.replace if replace else _take_name)(temporary, target)
-            sync(folder)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)  # noqa: PTH108 - names are text here
-        raise
+            temporary = stack.enter_context(partial.begun(target))
+        try:
+            yield temporary
+            with told(target):
+                (os.replace if replace else _take_name)(temporary, target)
+                sync(os.path.dirname(target))  # noqa: PTH120 - names are text here
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)  # noqa: PTH108 - as above
+            raise
 
 
 def _take_name(temporary: str, target: str) -> None:

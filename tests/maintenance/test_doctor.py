@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+from pathlib import Path
 
 import pytest
 
@@ -198,6 +199,15 @@ def test_json_holds_every_check_and_the_sum(store):
     assert (report["ok"], report["broken"]) == (False, 1)
     assert [check["name"] for check in report["checks"]] == [check.name for check in found.checks]
     assert set(report["checks"][0]) == {"name", "level", "text", "hint"}
+
+
+def test_a_half_copy_beside_the_file_is_a_warning(store):
+    half = Path(f"{store.path}.schema-0.abcdefgh.partial")
+    half.touch()
+    check = look(store)[1]["partial"]
+    assert (check.level, str(half) in check.text) == ("warning", True)
+    half.unlink()
+    assert "partial" not in look(store)[1]
 
 
 # -- mounts -----------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ import pytest
 from kit import forked
 
 from jobd.errors import Conflict, NotFound, StoreBusy, StoreUnusable, UsageError
-from jobd.store import copies
+from jobd.store import copies, partial
 from jobd.store.backup import backup
 from jobd.store.invariants import check
 from jobd.store.sqlite import SqliteStore
@@ -333,9 +333,39 @@ def test_a_copy_is_never_there_half_whenever_its_process_is_killed(full, tmp_pat
         )  # fmt: skip
         assert (child.returncode, child.stderr) == (-signal.SIGKILL, b"")
         assert not (tmp_path / "copy.db").exists()
-    assert all(name.endswith(".partial") for name in names(tmp_path))
+        assert [name.endswith(".partial") for name in names(tmp_path)] == [True]
+        assert partial.left(str(tmp_path)) == [str(tmp_path / name) for name in names(tmp_path)]
     backup(full.path, str(tmp_path / "copy.db"))
+    assert names(tmp_path) == {"copy.db"}
     assert len(rows_of(tmp_path / "copy.db")) == 2_000
+
+
+def test_what_was_left_of_another_target_and_what_is_no_half_copy_stay(full, tmp_path):
+    others = {
+        "copy.db2.abcdefgh.partial",
+        "copy.db.partial",
+        "copy.db.abcdefgh.partial.gz",
+        "copy.db.abcdefghi.partial",
+    }
+    for name in {*others, "copy.db.abcdefgh.partial"}:
+        (tmp_path / name).touch()
+    backup(full.path, str(tmp_path / "copy.db"))
+    assert names(tmp_path) == {*others, "copy.db"}
+
+
+def test_a_copy_that_is_being_made_is_nobodys_left_one(full, tmp_path):
+    target, seen = str(tmp_path / "copy.db"), []
+
+    def watch(stage, reached, whole):
+        if not seen:
+            seen.append(partial.left(str(tmp_path)))
+            backup(full.path, target)
+            seen.append(names(tmp_path))
+
+    backup(full.path, target, force=True, watch=watch)
+    assert seen[0] == []
+    assert len(seen[1]) == 2
+    assert names(tmp_path) == {"copy.db"}
 
 
 def test_names_beside_a_file_are_free_and_tell_when(tmp_path):

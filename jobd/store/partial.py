@@ -1,0 +1,78 @@
+"""Copies that are not whole yet: named beside their target, and told from what a killed process has left.
+
+Who makes one holds a shared lock on its folder until it has its name; who gets the folder's exclusive lock knows that
+what is there is nobody's. Where a file system has no locks on folders, nothing is known and nothing removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import tempfile
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_SUFFIX: Final = ".partial"
+_MADE: Final = re.compile(r"(.*)\.[a-z0-9_]{8}\.partial", re.DOTALL)  # as mkstemp makes them
+
+
+@contextlib.contextmanager
+def begun(target: str) -> Iterator[str]:
+    """Give an empty file for its owner alone, beside ``target``; what killed processes left of others for it goes.
+
+    The block renames it or removes it.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    folder, name = os.path.split(target)
+    with _opened(folder) as descriptor:
+        if _locked(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            for path in _found(folder, name):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)  # noqa: PTH108 - names are text here
+        # Whoever cleans up holds it for an instant.
+        _locked(descriptor, fcntl.LOCK_SH)
+        made, path = tempfile.mkstemp(prefix=f"{name}.", suffix=_SUFFIX, dir=folder)
+        os.close(made)
+        yield path
+
+
+def left(folder: str) -> list[str]:
+    """Return the copies in ``folder`` that nobody makes any more."""
+    try:
+        with _opened(folder) as descriptor:
+            return _found(folder) if _locked(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB) else []
+    except OSError:
+        return []
+
+
+def _found(folder: str, name: str | None = None) -> list[str]:
+    """Return the copies in ``folder``, of one target or of any."""
+    found = ((entry, _MADE.fullmatch(entry)) for entry in sorted(os.listdir(folder)))  # noqa: PTH208 - as above
+    return [
+        os.path.join(folder, entry)  # noqa: PTH118 - as above
+        for entry, of in found
+        if of is not None and name in {None, of[1]}
+    ]
+
+
+@contextlib.contextmanager
+def _opened(folder: str) -> Iterator[int]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _locked(descriptor: int, how: int) -> bool:
+    try:
+        fcntl.flock(descriptor, how)
+    except OSError:
+        return False
+    return True
