@@ -10,9 +10,8 @@ from jobd import loading
 from jobd.engine.answer import Answer, answer_to
 from jobd.engine.calls import serve, told
 from jobd.engine.crew import Crew
-from jobd.engine.line import line_to
 from jobd.engine.processes import fallen
-from jobd.engine.runner import context_of
+from jobd.engine.runner import context_of, line_of
 from jobd.engine.talk import END
 from jobd.engine.worker import Worker, program_of
 from jobd.errors import UsageError
@@ -74,13 +73,7 @@ class Handlers:
     def _job(self, attempt: Attempt) -> tuple[dict[str, Any], Line]:
         """Return what the worker is told of an attempt, and the line that its calls take."""
         claimed, task = attempt.claimed, attempt.task
-        line = line_to(
-            self._store,
-            lambda: attempt.cancelled,
-            period=attempt.period,
-            refresh=attempt.claimed.refresh,
-            polled=task.poller is not None,
-        )
+        line = line_of(self._store, attempt)
         context = attempt.context = context_of(attempt, line) if task.wants_context else None
         job = {
             "task": task.name,

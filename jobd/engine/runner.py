@@ -128,14 +128,7 @@ class Call:
         payload = codec.loads(attempt.claimed.payload)
         if not task.wants_context:
             return task.function(payload)
-        line = line_to(
-            self._store,
-            lambda: attempt.cancelled,
-            period=attempt.period,
-            refresh=attempt.claimed.refresh,
-            polled=task.poller is not None,
-            patience=self._patience,
-        )
+        line = line_of(self._store, attempt, patience=self._patience)
         if self._patience < math.inf:
             line = replace(line, result=self._saving(line), defer=self._deferring(line))
         attempt.context = context_of(attempt, line)
@@ -237,6 +230,18 @@ def _again(attempt: Attempt, answer: Answer) -> float | None:
     """Return in how many seconds it is tried again; None where it has no try left."""
     wait = attempt.policy.retry_in(attempt.claimed.failures)
     return wait if wait is None or answer.after is None else answer.after
+
+
+def line_of(store: Store, attempt: Attempt, *, patience: float = math.inf) -> Line:
+    """Return the line that the calls of an attempt's context take; ``patience`` as in ``line_to``."""
+    return line_to(
+        store,
+        lambda: attempt.cancelled,
+        period=attempt.period,
+        refresh=attempt.claimed.refresh,
+        polled=attempt.task.poller is not None,
+        patience=patience,
+    )
 
 
 def context_of(attempt: Attempt, line: Line) -> Context:
