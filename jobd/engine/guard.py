@@ -30,10 +30,7 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__
 
 def main() -> None:
     """Start the worker and guard it; in the worker's process, be the worker."""
-    lifeline, talk, daemon = map(int, sys.argv[1:])
-    for descriptor in (lifeline, talk):
-        os.set_inheritable(descriptor, False)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    lifeline, talk, daemon = called()
     adopt_orphans()
     guard = os.getpid()
     worker = os.fork()
@@ -49,6 +46,15 @@ def main() -> None:
     with contextlib.suppress(OSError):  # the daemon is gone
         os.write(lifeline, b"%d" % code)
     os._exit(0)
+
+
+def called() -> tuple[int, int, int]:
+    """Return the three numbers that this program was called with; what it starts inherits neither descriptor."""
+    lifeline, talk, daemon = map(int, sys.argv[1:])
+    for descriptor in (lifeline, talk):
+        os.set_inheritable(descriptor, False)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    return lifeline, talk, daemon
 
 
 def adopt_orphans() -> None:

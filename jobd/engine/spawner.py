@@ -14,11 +14,10 @@ import contextlib
 import os
 import select
 import signal
-import sys
 import time
 from typing import Any, Final
 
-from jobd.engine.guard import MERCY, adopt_orphans, clear, descriptor_of, nobody_left, woken_by_children
+from jobd.engine.guard import MERCY, adopt_orphans, called, clear, descriptor_of, nobody_left, woken_by_children
 from jobd.engine.printing import Kept
 from jobd.engine.talk import END, HELLO, Talk
 
@@ -31,10 +30,7 @@ _NOT_STARTED: Final = 127  # as a shell has it
 
 def main() -> None:
     """Run what is ordered, until the daemon closes the talk, asks for the end, or ends."""
-    lifeline, talk, daemon = map(int, sys.argv[1:])
-    for descriptor in (lifeline, talk):
-        os.set_inheritable(descriptor, False)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    lifeline, talk, daemon = called()
     adopt_orphans()
     _Spawner(lifeline, Talk(talk), daemon).work()
     with contextlib.suppress(OSError):  # the daemon is gone
