@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from jobd import clock
 from jobd.cli import jobview, panel
-from jobd.cli.output import dump, field, flatten
+from jobd.cli.output import COUNT_FIELDS, dump, field, flatten
 from jobd.cli.screen import Panel
 
 if TYPE_CHECKING:
@@ -24,14 +24,7 @@ CHANGE_FIELDS: Final = [
     "status",
     "health",
     "progress_percent",
-    "items_total",
-    "items_queued",
-    "items_running",
-    "items_waiting",
-    "items_completed",
-    "items_failed",
-    "items_skipped",
-    "items_cancelled",
+    *COUNT_FIELDS,
 ]
 _STEP: Final = 10
 _QUIET: Final = 10.0

@@ -9,7 +9,7 @@ import click
 
 from jobd import clock
 from jobd.cli import ids, jobview, signs, times
-from jobd.cli.output import Output, shape_options
+from jobd.cli.output import COUNT_FIELDS, Output, shape_options
 from jobd.cli.screen import Cell
 from jobd.cli.text import cut, escape
 from jobd.cli.verb import pass_session, verb
@@ -29,14 +29,7 @@ JOB_FIELDS: Final = [
     "status_description",
     "health",
     "progress_percent",
-    "items_total",
-    "items_queued",
-    "items_running",
-    "items_waiting",
-    "items_completed",
-    "items_failed",
-    "items_skipped",
-    "items_cancelled",
+    *COUNT_FIELDS,
     "rate_per_second",
     "eta_seconds",
     "retry_count",

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 Record = dict[str, Any]
 _PREFIXES: Final = {"counts": "items_", "daemon": "daemon_"}
+# A job's counts, as columns.
+COUNT_FIELDS: Final = [
+    "items_total", "items_queued", "items_running", "items_waiting", "items_completed", "items_failed",
+    "items_skipped", "items_cancelled",
+]  # fmt: skip
 _NO_DAEMON: Final = {"alive": False}
 _DAEMON: Final = ("id", "pid", "host", "heartbeat_at", "alive")
 
