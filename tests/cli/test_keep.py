@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from kit import forked
+from kit.tables import rows
 
 import jobd as package
 from jobd import Jobd
@@ -43,11 +44,6 @@ def version0(tmp_path):
     """)
     connection.close()
     return tmp_path
-
-
-def rows(answer):
-    header, *lines = answer.out.splitlines()
-    return [dict(zip(header.split("\t"), line.split("\t"), strict=True)) for line in lines]
 
 
 def in_terminal(arguments, folder, **environment):

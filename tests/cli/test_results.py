@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from kit import forked
+from kit.tables import rows
 
 import jobd as package
 
@@ -48,11 +49,6 @@ def history(jobd, place, kept):
     for name in ("jobs.db", "jobs.db-wal"):
         if (place / name).exists():
             shutil.copy(place / name, kept)
-
-
-def rows(answer):
-    header, *lines = answer.out.splitlines()
-    return [dict(zip(header.split("\t"), line.split("\t"), strict=True)) for line in lines]
 
 
 def test_the_history_of_a_key_is_newest_first_and_only_the_newest_has_the_day(jobd, history):

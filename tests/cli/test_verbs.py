@@ -6,6 +6,7 @@ import sqlite3
 import sys
 
 import pytest
+from kit.tables import rows
 
 PROGRAM = """
 import time
@@ -35,11 +36,6 @@ WORK = "./program.py:work"
 @pytest.fixture(autouse=True)
 def program(tmp_path):
     (tmp_path / "program.py").write_text(PROGRAM)
-
-
-def rows(answer):
-    header, *lines = answer.out.splitlines()
-    return [dict(zip(header.split("\t"), line.split("\t"), strict=True)) for line in lines]
 
 
 def document(answer):

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from kit.tables import rows
 
 PROGRAM = """
 from jobd import Jobd
@@ -21,11 +22,6 @@ APP = ("--app", "./program.py")
 @pytest.fixture(autouse=True)
 def program(tmp_path):
     (tmp_path / "program.py").write_text(PROGRAM)
-
-
-def rows(answer):
-    header, *lines = answer.out.splitlines()
-    return [dict(zip(header.split("\t"), line.split("\t"), strict=True)) for line in lines]
 
 
 def keys(answer):
