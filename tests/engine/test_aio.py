@@ -7,6 +7,7 @@ import sqlite3
 import threading
 
 import pytest
+from kit.beats import WITHOUT_BEATS
 
 from jobd import StoreBusy, UsageError
 from jobd.engine import aio
@@ -21,8 +22,7 @@ TIMEOUT = 300
 @pytest.fixture
 def app(make_app):
     """Without the beats that write: nothing but what is under test wakes the dispatcher."""
-    never = 100_000_000.0
-    return make_app(heartbeat=never, recover_every=never, time_out_every=never, reconcile_every=never)
+    return make_app(**WITHOUT_BEATS)
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ import contextlib
 import threading
 
 import pytest
+from kit.beats import NEVER, WITHOUT_BEATS
 
 from jobd import Retry
 from jobd.engine import line, upkeep
@@ -19,8 +20,7 @@ SECONDS = 20
 @pytest.fixture
 def app(make_app):
     """Without the beats that write: nothing but what is under test moves anything."""
-    never = 100_000_000.0
-    return make_app(heartbeat=never, recover_every=never, time_out_every=never, reconcile_every=never, poll_every=never)
+    return make_app(poll_every=NEVER, **WITHOUT_BEATS)
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import pytest
 from kit import scripts
+from kit.beats import WITHOUT_BEATS
 from kit.doors import Door
 
 from jobd.store.invariants import check
@@ -50,10 +51,7 @@ def place(request):
 @pytest.fixture
 def app(make_app, executors):
     """Without the beats that write: nothing but what is under test wakes the dispatcher."""
-    never = 100_000_000.0
-    return make_app(
-        executors=executors, heartbeat=never, recover_every=never, time_out_every=never, reconcile_every=never
-    )
+    return make_app(executors=executors, **WITHOUT_BEATS)
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,7 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPool
 
 import pytest
 from kit import scripts
+from kit.beats import WITHOUT_BEATS
 from kit.doors import Door
 
 from jobd import NotFound, UsageError
@@ -28,10 +29,7 @@ def threads():
 
 @pytest.fixture
 def app(make_app, threads):
-    never = 100_000_000.0
-    app = make_app(
-        executors={"pool": threads}, heartbeat=never, recover_every=never, time_out_every=never, reconcile_every=never
-    )
+    app = make_app(executors={"pool": threads}, **WITHOUT_BEATS)
     yield app
     assert check(app.store) == []
 

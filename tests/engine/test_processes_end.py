@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 from kit import handlers
+from kit.beats import WITHOUT_BEATS
 from kit.forked import run
 
 from jobd import clock
@@ -28,8 +29,7 @@ MERCY = 1.0  # real seconds in which all that a handler started must be gone
 def app(make_app, jobd_clock):
     """Without the beats that write: nothing but what is under test wakes the dispatcher."""
     del jobd_clock
-    never = 100_000_000.0
-    app = make_app(heartbeat=never, recover_every=never, time_out_every=never, reconcile_every=never)
+    app = make_app(**WITHOUT_BEATS)
     yield app
     assert check(app.store) == []
 

@@ -6,6 +6,7 @@ import contextlib
 import threading
 
 import pytest
+from kit.beats import WITHOUT_BEATS
 
 from jobd import clock
 from jobd.engine.passes import PASSES
@@ -14,7 +15,6 @@ from jobd.store.invariants import check
 SECONDS = 20
 MINUTE, HOUR = 60, 3_600
 NIGHT = 8 * HOUR
-NEVER = 100_000_000.0
 BEATS = sum(found.every is not None for found in PASSES.values())
 
 
@@ -22,9 +22,7 @@ BEATS = sum(found.every is not None for found in PASSES.values())
 def app(make_app, jobd_clock):
     """Without beats: a test runs the passes itself."""
     del jobd_clock
-    return make_app(
-        heartbeat=NEVER, recover_every=NEVER, time_out_every=NEVER, reconcile_every=NEVER, prune_every=NEVER
-    )
+    return make_app(**WITHOUT_BEATS)
 
 
 @pytest.fixture(autouse=True)

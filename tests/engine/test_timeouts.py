@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+from kit.beats import WITHOUT_BEATS
 
 from jobd.engine import dispatcher as dispatching
 from jobd.engine.claims import Claims
@@ -26,12 +27,7 @@ TIMEOUT = 300
 def app(make_app, jobd_clock):
     """Without the beats that write: nothing but what is under test wakes the dispatcher."""
     del jobd_clock
-    return make_app(
-        heartbeat=100_000_000.0,
-        recover_every=100_000_000.0,
-        time_out_every=100_000_000.0,
-        reconcile_every=100_000_000.0,
-    )
+    return make_app(**WITHOUT_BEATS)
 
 
 @pytest.fixture(autouse=True)

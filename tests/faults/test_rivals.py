@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+from kit.beats import WITHOUT_BEATS
 
 from jobd import clock
 from jobd.errors import IllegalTransition
@@ -15,16 +16,13 @@ from jobd.store.outcome import Outcome
 from jobd.store.settle import settle
 
 SECONDS = 20
-NEVER = 100_000_000.0
 HOUR = 3_600
 
 
 @pytest.fixture
 def app(make_app):
     """Without beats: a test runs the passes itself."""
-    return make_app(
-        heartbeat=NEVER, recover_every=NEVER, time_out_every=NEVER, reconcile_every=NEVER, prune_every=NEVER
-    )
+    return make_app(**WITHOUT_BEATS)
 
 
 @pytest.fixture(autouse=True)
