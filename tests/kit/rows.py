@@ -25,7 +25,7 @@ class Rows:
         return self.store.read(lambda connection: connection.execute(sql, params).fetchall())
 
     def one(self, sql, *params):
-        row = self.all(sql, *params)[0]
+        (row,) = self.all(sql, *params)
         return row[0] if len(row) == 1 else row
 
     def change(self, sql, *params):
@@ -64,6 +64,16 @@ class Rows:
             return job_id
 
         return self.store.write(add)
+
+    def daemon(self, daemon_id, *, boot):
+        """Add a daemon that has given its last sign of life now."""
+        self.change(
+            "insert into daemons (id, host, boot, pid, process_started_at, started_at, heartbeat_at, version)"
+            " values (?, 'here', ?, 1, 1, 1, ?, '1')",
+            daemon_id,
+            boot,
+            NOW,
+        )
 
     def result(self, item_id, status="completed", value='"kept"', *, attempt=None, **columns):
         """Store a result of an item's present attempt, or of another."""

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 from kit import forked
+from kit.rows import Rows
 
 from jobd import process
 from jobd.maintenance import recover as recovering
@@ -33,27 +34,13 @@ BOOT = "this boot"
 DEAD, MINE = 1, 2
 
 
-class World:
+class World(Rows):
     """A file in which daemon 1 ran items and died, and daemon 2 holds the lock now."""
 
     def __init__(self, store):
-        self.store = store
+        super().__init__(store)
         for daemon_id in (DEAD, MINE):
-            self.change(
-                "insert into daemons (id, host, boot, pid, process_started_at, started_at, heartbeat_at, version)"
-                " values (?, 'here', ?, 1, 1, 1, ?, '1')",
-                daemon_id, BOOT, NOW,
-            )  # fmt: skip
-
-    def all(self, sql, *params):
-        return [tuple(row) for row in self.store.read(lambda connection: connection.execute(sql, params).fetchall())]
-
-    def one(self, sql, *params):
-        (row,) = self.all(sql, *params)
-        return row[0] if len(row) == 1 else row
-
-    def change(self, sql, *params):
-        return self.store.write(lambda connection: connection.execute(sql, params).rowcount)
+            self.daemon(daemon_id, boot=BOOT)
 
     def job(self, items, *, task="work", **options):
         pairs = [(f"key-{number:05}", "null") for number in range(items)]

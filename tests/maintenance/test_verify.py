@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from kit.rows import Rows
 
 from jobd.maintenance.evidence import Holder, Rules, Unanswered
 from jobd.maintenance.recover import recover
@@ -21,17 +22,13 @@ GONE = "its daemon is gone"
 DONE = f"{GONE}; verify: it is done"
 
 
-class World:
+class World(Rows):
     """Two running items of one job whose daemon died, and what is asked about them."""
 
     def __init__(self, store):
-        self.store = store
+        super().__init__(store)
         for daemon_id in (DEAD, MINE):
-            self.change(
-                "insert into daemons (id, host, boot, pid, process_started_at, started_at, heartbeat_at, version)"
-                " values (?, 'here', ?, 1, 1, 1, ?, '1')",
-                daemon_id, BOOT, NOW,
-            )  # fmt: skip
+            self.daemon(daemon_id, boot=BOOT)
         items = [("a", '{"path": "a"}'), ("b", "null")]
         self.job = submit(store, Submission("send", params='{"to": 1}'), items, now=NOW, actor="test").job_id
 
@@ -44,16 +41,6 @@ class World:
         store.write(start)
         self.first, self.second = (row[0] for row in self.all("select id from job_items order by id"))
         self.asked = []
-
-    def all(self, sql, *params):
-        return [tuple(row) for row in self.store.read(lambda connection: connection.execute(sql, params).fetchall())]
-
-    def one(self, sql, *params):
-        (row,) = self.all(sql, *params)
-        return row[0] if len(row) == 1 else row
-
-    def change(self, sql, *params):
-        return self.store.write(lambda connection: connection.execute(sql, params).rowcount)
 
     def statuses(self):
         return [row[0] for row in self.all("select status from job_items order by id")]
