@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any, Self
 from jobd import arguments, clock, codec
 from jobd.errors import UsageError
 from jobd.states import JOB_ENDS
-from jobd.store import pausing, removal, steer
-from jobd.store import retry as again
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +49,8 @@ class Steering:
             Conflict: it is being submitted or deleted.
             UsageError: the reason is not text.
         """
+        from jobd.store import steer
+
         store, actor = self._app.writing(), self._app.actor
         why = None if reason is None else _reason(reason)
         steer.request_cancel(store, self.id, now=clock.now(), actor=actor, reason=why)
@@ -69,6 +69,8 @@ class Steering:
             Conflict: it is being submitted or deleted.
             UsageError: the reason is not text, or says nothing.
         """
+        from jobd.store import steer
+
         store, actor = self._app.writing(), self._app.actor
         why = _said("a job", reason)
         steer.request_fail(store, self.id, now=clock.now(), actor=actor, reason=why)
@@ -84,6 +86,8 @@ class Steering:
             Conflict: it is being submitted or deleted.
             UsageError: the reason is not text.
         """
+        from jobd.store import pausing
+
         why = None if reason is None else _reason(reason)
         pausing.pause(self._app.writing(), self.id, now=clock.now(), actor=self._app.actor, reason=why)
         return self.refresh()
@@ -95,6 +99,8 @@ class Steering:
             IllegalTransition: it has ended, or is being cancelled or failed.
             Conflict: it is being submitted or deleted.
         """
+        from jobd.store import pausing
+
         pausing.unpause(self._app.writing(), self.id, now=clock.now(), actor=self._app.actor)
         return self.refresh()
 
@@ -105,6 +111,8 @@ class Steering:
             IllegalTransition: no item has failed.
             Conflict: it is being submitted, deleted, cancelled or failed.
         """
+        from jobd.store import retry as again
+
         again.retry(self._app.writing(), self.id, now=clock.now(), actor=self._app.actor, progress=progress)
         self._follow()
         return self.refresh()
@@ -118,6 +126,8 @@ class Steering:
             IllegalTransition: it has ended, and no item has failed or was cancelled.
             Conflict: it is being submitted, deleted, cancelled or failed.
         """
+        from jobd.store import retry as again
+
         job = self.refresh()
         if job.counts.running:
             report = self._app.recover()
@@ -139,6 +149,8 @@ class Steering:
             Conflict: it is being submitted, or another job waits for it.
             NotFound: it is not there any more.
         """
+        from jobd.store import removal
+
         store = self._app.writing()
         if cascade:
             from jobd.store import cascade as together
@@ -154,7 +166,7 @@ class Steering:
 
     def _follow(self) -> None:
         """Let the jobs that come after this one follow what has just become of it."""
-        from jobd.store.fall import follow
+        from jobd.store.follow import follow
 
         follow(self._app.writing(), [self.id], now=clock.now(), actor=self._app.actor)
 

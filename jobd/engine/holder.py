@@ -25,7 +25,6 @@ from jobd.filesystem import NETWORK, file_system
 from jobd.loading import refuse_apart
 from jobd.store import daemons, lost_time
 from jobd.store.failures import Transient
-from jobd.store.fall import follow
 from jobd.store.follow import follow
 
 if TYPE_CHECKING:

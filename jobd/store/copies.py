@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jobd.errors import Conflict, StoreBusy, StoreUnusable
 from jobd.store import file, partial
-from jobd.store.base import BUSY_TIMEOUT_MS
 from jobd.store.driver import BUSY_TIMEOUT_MS
 from jobd.store.driver_errors import meaning, primary
 from jobd.store.invariants import Invariant, Violation, found, invariants
