@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from jobd.states import QUEUED, RUNNING
 from jobd.store.held import MOST, hold_back, lift, sweep
-from jobd.store.ready import ClaimedJob, Turns, in_turn, survey
+from jobd.store.ready import ClaimedJob, Standing, Turns, in_turn, survey
 from jobd.store.transitions import JobMove, Move, count_moves, job_move, move_jobs
 
 if TYPE_CHECKING:
@@ -37,8 +37,10 @@ _START: Final = Move(
     sets=("attempt=attempt+1", "daemon_id=?", "started_at=?", "completed_at=null", "progress=null", "available_at=0"),
 )
 _START_JOB: Final = job_move(
-    "start", RUNNING, "started_at=coalesce(started_at, ?)", "progress_at=?", "timeout_at=? + job_timeout_ms"
-)
+    "start", RUNNING, "started_at=coalesce(started_at, ?)", "progress_at=?", "timeout_at=? + job_timeout_ms",
+    # Not by count_moves: a job of one item is written once where it starts with its item.
+    "items_running=items_running + ?",
+)  # fmt: skip
 
 
 class Lane(enum.Enum):
@@ -126,7 +128,8 @@ def claim(
         if priority is None:
             break
         theirs = [task.task for task in standing if task.priority == priority]
-        jobs = in_turn(store, connection, turns, theirs, priority, min(limit - len(claimed), _JOBS_AT_ONCE), full)
+        most = min(limit - len(claimed), _JOBS_AT_ONCE)
+        jobs = in_turn(store, connection, turns, theirs, priority, most, full)
         before = len(full)
         picked, barren = _pick(store, connection, jobs, limit - len(claimed), Lane.FRESH, now)
         picked = _within(picked, room, bounded)
@@ -135,6 +138,8 @@ def claim(
         if picked:
             turns.served(priority, picked[-1][0].id)
             claimed += _start(store, connection, picked, taken, daemon_id=daemon_id, now=now, actor=actor)
+            if not turns.tired and len(jobs) < most and _all(standing, jobs, picked):
+                break
         elif budget <= 0:
             turns.tired = True
             break
@@ -188,6 +193,14 @@ def claim_interrupted(
             begun = {item.job_id for item in started}
             group = [job._replace(status=RUNNING) if job.id in begun else job for job in group]
     return claimed
+
+
+def _all(standing: Iterable[Standing], jobs: Sequence[ClaimedJob], picked: Sequence[object]) -> bool:
+    """Say whether everything that was ready has been picked, where ``jobs`` are all of their priority: then there is
+    no need to look again.
+    """
+    priorities = {priority for task in standing for priority in (task.priority, task.lowest)} - {None}
+    return len(priorities) == 1 and len(picked) == sum([job.queued for job in jobs])
 
 
 def _with_room(tasks: Collection[str], room: Mapping[str, int]) -> Collection[str]:
@@ -268,8 +281,13 @@ def _start(
         return []
     _START.run(store, connection, [(item.item_id,) for _, item in picked], (daemon_id, now))
     first = {job.id: JobMove(job.id, job.status) for job, _ in picked if job.status == QUEUED}
-    if first:
-        move_jobs(store, connection, _START_JOB, list(first.values()), now=now, actor=actor, params=(now, now, now))
-    counts = Counter(item.job_id for _, item in picked)
-    count_moves(store, connection, counts, QUEUED, RUNNING, progress=None)
+    counts = Counter([item.job_id for _, item in picked])
+    alike: dict[int, list[JobMove]] = {}
+    for move in first.values():
+        alike.setdefault(counts.pop(move.job_id), []).append(move)
+    for count, moves in alike.items():
+        move_jobs(store, connection, _START_JOB, moves, now=now, actor=actor, params=(now, now, now, count))
+        store.news.moved("items", RUNNING, count * len(moves))
+    if counts:
+        count_moves(store, connection, counts, QUEUED, RUNNING, progress=None)
     return [item for _, item in picked]

@@ -43,11 +43,17 @@ CLAIMABLE: Final = (
 FAR: Final = 5_000  # jobs that one look outside the write lock passes over: 7 ms
 FEW: Final = 8  # tasks for which it is not worth finding out which of them have jobs
 _TASKS_AT_ONCE: Final = 32
-COLUMNS: Final = "id, task, params, priority, created_at, status, policy, not_before"
+COLUMNS: Final = (
+    "id, task, params, priority, created_at, status, policy, not_before,"
+    " items_total - items_running - items_waiting - items_completed - items_failed - items_skipped - items_cancelled"
+    " as queued"
+)
 
 
 class ClaimedJob(NamedTuple):
-    """What a claim needs to know of a job; ``policy`` and ``params`` are JSON text, times are Unix ms."""
+    """What a claim needs to know of a job; ``policy`` and ``params`` are JSON text, times are Unix ms, and ``queued``
+    is how many of its items are.
+    """
 
     id: int
     task: str
@@ -57,10 +63,14 @@ class ClaimedJob(NamedTuple):
     status: str
     policy: str
     not_before: int | None
+    queued: int
 
     def waits(self, now: int) -> bool:
         """Say whether its time is still to come."""
         return self.not_before is not None and self.not_before > now
+
+
+_NAMES: Final = ", ".join(ClaimedJob._fields)
 
 
 class Turns:
@@ -86,13 +96,15 @@ class Turns:
 
 
 class Standing(NamedTuple):
-    """What a task has: the highest priority of its ready jobs, and when the next of those held back is due (Unix ms).
+    """What a task has: the highest and the lowest priority of its ready jobs, and when the next of those held back is
+    due (Unix ms).
 
     None where there is none.
     """
 
     task: str
     priority: int | None
+    lowest: int | None
     later: int | None
 
     def is_due(self, now: int) -> bool:
@@ -101,18 +113,19 @@ class Standing(NamedTuple):
 
 
 def survey(store: Store, connection: Connection, tasks: Collection[str], full: Collection[int] = ()) -> list[Standing]:
-    """Return how those of ``tasks`` stand that have open jobs, by two seeks each; jobs that are ``full`` aside."""
+    """Return how those of ``tasks`` stand that have open jobs, by three seeks each; jobs that are ``full`` aside."""
     if len(tasks) > FEW:
         tasks = _present(store, connection, tasks)
     jobs = f"from jobs where {CLAIMABLE} and task = t.task and available_at"
-    ready = f"{jobs} = 0{_aside(store, full)} order by priority desc"
+    ready = f"{jobs} = 0{_aside(store, full)} order by priority"
     source = (
-        f"from (select t.task as task, (select priority {ready} limit 1) as priority,"
+        f"from (select t.task as task, (select priority {ready} desc limit 1) as priority,"
+        f" (select priority {ready} limit 1) as lowest,"
         f" (select available_at {jobs} > 0 order by available_at limit 1) as later"
         f" from {store.rows('task')} as t) as standing"
     )
-    params = (*_ids(store, full), packed(store, tasks))
-    found = store.gather(connection, "task, priority, later", source, params)
+    params = (*_ids(store, full), *_ids(store, full), packed(store, tasks))
+    found = store.gather(connection, "task, priority, lowest, later", source, params)
     return [Standing(*row) for row in found]
 
 
@@ -151,21 +164,21 @@ def in_turn(
     Of several tasks each brings its own in their order, and SQLite merges them as far as they are asked for.
     """
     last = turns.last(priority)
+    own = f"select {COLUMNS} from jobs where {CLAIMABLE} and task = ? and available_at = 0 and priority = ?"
     jobs: list[ClaimedJob] = []
-    for side in (">", "<="):
-        own = f"task = ? and available_at = 0 and priority = ? and id {side} ?{_aside(store, full)}"
-        one = f"select {COLUMNS} from jobs where {CLAIMABLE} and {own}"
-        wanted = most - len(jobs)
-        found: list[ClaimedJob] = []
-        for first in range(0, len(tasks), _TASKS_AT_ONCE):
-            group = tasks[first : first + _TASKS_AT_ONCE]
-            source = f"from ({' union all '.join([one] * len(group))} order by id limit ?) as j"
-            params = [value for task in group for value in (task, priority, last, *_ids(store, full))]
-            found += [ClaimedJob(*row) for row in store.gather(connection, COLUMNS, source, (*params, wanted))]
+    for first in range(0, len(tasks), _TASKS_AT_ONCE):
+        group = tasks[first : first + _TASKS_AT_ONCE]
+        # In one statement: the second side is only begun where the first has not brought enough.
+        sides = " union all ".join(
+            f"select {_NAMES} from ({' union all '.join([one] * len(group))} order by id limit ?) as s"
+            for one in (f"{own} and id {side} ?{_aside(store, full)}" for side in (">", "<="))
+        )
+        params = (*(v for task in group for v in (task, priority, last, *_ids(store, full))), most)
+        found = store.gather(connection, _NAMES, f"from ({sides} limit ?) as j", (*params, *params, most))
+        jobs += [ClaimedJob(*row) for row in found]
+    if len(tasks) > _TASKS_AT_ONCE:
         # Of more tasks than fit into one statement: here the groups are merged.
-        jobs += sorted(found)[:wanted] if len(tasks) > _TASKS_AT_ONCE else found
-        if len(jobs) >= most:
-            break
+        jobs = sorted(jobs, key=lambda job: (job.id <= last, job.id))[:most]
     return jobs
 
 

@@ -241,7 +241,7 @@ def test_it_is_known_which_tasks_have_something_to_claim(world, plans):
     assert tasks_due(world.store, connection, tasks, NOW) == {"a", "b"}
     assert tasks_due(world.store, connection, tasks, NOW + 1) == {"a", "b", "d"}
     (plan,) = plans(lambda: tasks_due(world.store, connection, tasks, NOW)).values()
-    assert plan.count("SEARCH jobs USING INDEX jobs_claimable (task=? AND available_at") == 2
+    assert plan.count("SEARCH jobs USING INDEX jobs_claimable (task=? AND available_at") == 3
     assert "ORDER BY" not in plan
 
 
@@ -423,7 +423,7 @@ def test_jobs_are_found_among_the_claimable_alone_not_among_all_that_the_task_ev
     world.job(5)
     found = plans(lambda: (world.claim(4), world.claim(10), world.claim(1)))
     jobs = [plan for text, plan in found.items() if "from jobs where" in text and "paused_at" in text]
-    assert len(jobs) > 3
+    assert len(jobs) > 2
     assert all("USING INDEX jobs_claimable" in plan for plan in jobs)
 
 
