@@ -23,7 +23,7 @@ _LONG_NUMBER: Final = re.compile(r"\d{19}")
 _encode_sorted: Final = JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True).encode
 
 
-def _encoder() -> Callable[[Any], str]:
+def encoder() -> Callable[[Any], str]:
     """Return JSON encoding with our options. ``JSONEncoder.encode`` makes a C encoder for every call: 3 µs of 5."""
     slow = JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     c_make_encoder = getattr(_encoding, "c_make_encoder", None)
@@ -34,7 +34,7 @@ def _encoder() -> Callable[[Any], str]:
     return lambda value: "".join(encode(value, 0))
 
 
-_encode: Final = _encoder()
+_encode: Final = encoder()
 _scan: Final = JSONDecoder().scan_once  # type: ignore[attr-defined] # there since Python 2.6, not in its types
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -30,6 +31,7 @@ _CHOICES: Final = {
     "on": ("completed", "ended"),
 }
 _KEYWORDS: Final = tuple(SubmitOptions.__annotations__)
+_TASKS: Final = 256  # whose submissions are remembered
 _LARGEST: Final = 2**63 - 1
 
 
@@ -49,9 +51,17 @@ def submit(  # noqa: PLR0913 - what, by which rules, when and by whom
         UsageError: an unknown keyword or a value that cannot be meant.
         and what :func:`jobd.store.submit.submit` raises.
     """
-    wanted = replace(prepare(task, policy, options), after=_after(store, options.get("after")))
+    wanted = prepare(task, policy, options) if options else _plain(task, policy)
+    if options.get("after") is not None:
+        wanted = replace(wanted, after=_after(store, options["after"]))
     pairs = normalise(items, task, options.get("item_key"))
     return store_submit.submit(store, wanted, pairs, now=now, actor=actor)
+
+
+@functools.lru_cache(maxsize=_TASKS)
+def _plain(task: str, policy: Policy | None) -> Submission:
+    """Return what is kept of a submission without keywords: of every one of a task the same."""
+    return prepare(task, policy, {})
 
 
 def prepare(task: str, policy: Policy | None, options: SubmitOptions) -> Submission:

@@ -189,13 +189,10 @@ class Claims:
 
         ``beside`` is how many items run in this process for which others claim.
         """
-        flying = self._flying.copy()
-        flying.subtract(outcome.task for outcome in leaving)
+        flying, bounding = self._without(leaving)
         unique = self._unique()
         taken = Taken(self._store, connection, unique, now=now, actor=self._actor) if unique else None
-        # Who is being given up may run on: whether it does, the next turn knows.
-        lingering = collections.Counter(outcome.task for outcome in leaving if outcome.kind in RUN_ON)
-        room = self._bounds.room(flying + self._hanging + lingering, clock.awake())
+        room = self._bounds.room(bounding, clock.awake())
         jobs = self._limits.round(leaving, clock.awake())
         if jobs.full and self._limits.learn(policies(self._store, connection, jobs.full)):
             jobs = self._limits.round(leaving, clock.awake())
@@ -204,6 +201,19 @@ class Claims:
             return claimed, 0
         taken.end()
         return claimed, taken.skipped
+
+    def _without(self, leaving: Sequence[Outcome]) -> tuple[collections.Counter[str], collections.Counter[str]]:
+        """Return what is in flight once ``leaving`` have left, and of that and beside it what counts for bounds."""
+        flying: collections.Counter[str] = collections.Counter()
+        # Not by copy: that asks each time whether it is a mapping, which an idle daemon's first item has to wait for.
+        dict.update(flying, self._flying)
+        if leaving:
+            flying.subtract([outcome.task for outcome in leaving])
+        # Who is being given up may run on: whether it does, the next turn knows.
+        lingering = [outcome.task for outcome in leaving if outcome.kind in RUN_ON]
+        if not lingering and not self._hanging:
+            return flying, flying
+        return flying, flying + self._hanging + collections.Counter(lingering)
 
     def _claim(self, here: _Here, flying: collections.Counter[str], most: int) -> list[Claimed]:
         claimed: list[Claimed] = []

@@ -46,6 +46,7 @@ log = logging.getLogger("jobd.dispatcher")
 
 GAP: Final = 0.001  # outside the lock after that much work: other processes get their turn
 GLANCE: Final = 1.0  # between looks at the database's version, for writers that do not ring
+SOON: Final = 0.005  # within which somebody who rings for something beside items is attended to
 HUNG: Final = 60.0  # seconds after which a turn that has not ended never will
 
 
@@ -102,7 +103,8 @@ class Dispatcher:
         self._rung = rung
         self._halted = halted
         self._drain = drain
-        self._attend = True
+        self._attend_by: float | None = 0.0
+        self._handed = False
         self._fatal: JobdError | Crash | None = None
         self._trouble = trouble or Sparingly(log)
         self._batch = Batch()
@@ -252,38 +254,57 @@ class Dispatcher:
 
     def _rest(self, pending: Sequence[object]) -> None:
         """Wait until there is something to do; leave the lock alone for a moment after much work."""
-        if self._attend:
-            # After the turn that the ring was for: what is asked beside items can wait for its commit.
+        if self._attend_by is not None and (not self._handed or clock.real() >= self._attend_by):
+            # After the turn that the ring was for: what is asked beside items can wait for its commit, and until what
+            # was claimed has begun: the interpreter's lock is needed for that.
+            self._attend_by = None
             self._rung()
-            self._attend = False
+            self._grow()
         self._wake.prepare()
         busy = bool(pending or self._arrivals or self._wants())
         if busy and self._held >= HOLD:
             self._held = 0.0
             time.sleep(GAP)
-        if busy and clock.awake() - self._glanced < STALE:
+        if busy and clock.real() - self._glanced < STALE:
             return
-        if self._wake.sleep(0.0 if busy else self._patience()) or self._store.version() != self._seen:
-            self._look()
+        rung = self._wake.sleep(0.0 if busy else self._patience())
+        self._handed = False
+        if rung or self._has_changed():
+            # Somebody has committed something: there may be items to claim.
+            self._pools.look()
             # Requests come by this way too where nobody can ring: the socket's path may be too long.
-            self._attend = True
-        self._glanced = clock.awake()
+            self._glanced = clock.real()
+            if self._attend_by is None:
+                self._attend_by = self._glanced + SOON
         self._pools.look_at_the_time(clock.now())
         if not busy:
             self._held = 0.0
 
-    def _look(self) -> None:
-        """Somebody has committed something: there may be items to claim."""
-        self._seen = self._store.version()
+    def _has_changed(self) -> bool:
+        """Say, once in a while, whether another connection has committed since it was last asked.
+
+        What somebody has rung for is seen here once more: to read the version at each ring, too, would come before
+        the turn that the ring was for.
+        """
+        if clock.real() - self._glanced < STALE:
+            return False
+        self._glanced = clock.real()
+        seen, self._seen = self._seen, self._store.version()
+        return seen != self._seen
+
+    def _grow(self) -> None:
+        """There may be a task that is new, or has something to do now."""
         try:
-            self._pools.grow()
+            if self._pools.grow():
+                self._pools.look()
         except UsageError as error:
             log.error("%s", error)  # noqa: TRY400 - a finding about the program, no traceback
-        self._pools.look()
 
     def _patience(self) -> float:
         """Return for how many seconds there is nothing to do unless somebody rings."""
         patience = min(GLANCE, max(0.0, self._arrivals.overdue.next - clock.awake()))
+        if self._attend_by is not None:
+            patience = min(patience, max(0.0, self._attend_by - clock.real()))
         if self._pools.waiting():
             patience = min(patience, STALE)
         due = self._pools.due
@@ -381,10 +402,11 @@ class Dispatcher:
             reach("claim.after_commit")
             awake = clock.awake()
             attempts = [Attempt(claimed, self._tasks[claimed.task], awake) for claimed in turn.claimed]
-            self.registry.update((attempt.claimed.item_id, attempt) for attempt in attempts)
+            self.registry.update([(attempt.claimed.item_id, attempt) for attempt in attempts])
             self._pools.started(turn.claimed)
             self._arrivals.overdue.handed(attempts, awake)
             self._pools.hand(attempts)
+        self._handed = bool(turn.claimed)
         if self.degraded:
             self._trouble.warning("the store can be written again")
             self.degraded = None

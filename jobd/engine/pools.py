@@ -36,6 +36,8 @@ class Pool(NamedTuple):
     def free(self, leaving: Iterable[Outcome]) -> list[Outcome]:
         """Return those of ``leaving`` whose places are free for others: what is given up may keep its own."""
         outcomes = list(leaving)
+        if not outcomes:
+            return outcomes
         given_up = [outcome for outcome in outcomes if outcome.kind in RUN_ON]
         lost = {id(outcome) for outcome in given_up[self.executor.spare :]}
         return [outcome for outcome in outcomes if id(outcome) not in lost]
@@ -77,19 +79,21 @@ class Pools:
             self.close()
             raise
 
-    def grow(self) -> None:
-        """Make the executors of tasks that were registered since, or have something to do.
+    def grow(self) -> bool:
+        """Make the executors of tasks that were registered since, or have something to do; say whether there are any.
 
         Raises:
             UsageError: one of them cannot run its task, which stays unclaimed.
         """
         if len(self._of) + len(self._refused) == len(self._tasks):
-            return
+            return False
+        known = len(self._of)
         for name, task in tuple(self._tasks.items()):
             if name not in self._of and name not in self._refused and not self._rests(task):
                 self._refused.add(name)
                 self._of[name] = self._pool(task.policy.isolation, task)
                 self._refused.discard(name)
+        return len(self._of) > known
 
     def _pool(self, isolation: str, task: Task[..., object]) -> Pool:
         known = self._known.setdefault(isolation, {})

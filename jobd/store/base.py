@@ -121,7 +121,8 @@ class Store(Driver):
 
     def _patiently(self, turn: Callable[[], T], patience: float) -> T:
         spent = 0.0
-        for delay in _delays():
+        delays = _delays()
+        while True:
             try:
                 self._take_turn()
                 try:
@@ -134,11 +135,11 @@ class Store(Driver):
                     self.wake()
                 return answer  # noqa: TRY300 - in the loop's own words: this try is over
             except Transient as error:
+                delay = next(delays)
                 spent += error.waited + delay
                 if spent > patience:
                     raise
             time.sleep(delay)
-        raise AssertionError  # the delays never end
 
     def _take_turn(self) -> None:
         # Not for ever: another thread may hold it in a transaction of the program's own, and wait there for this one.

@@ -55,10 +55,10 @@ class Lane(enum.Enum):
     ALONE = "i.interruptions > 0 and i.interruptions > 1 and +i.available_at <= ?"
     INTERRUPTED = "i.interruptions > 0 and +i.available_at <= ?"
 
-    @property
-    def order(self) -> str:
-        """The order in which its index has them."""
-        return "i.available_at, i.id" if self is Lane.FRESH else "i.id"
+    def __init__(self, where: str) -> None:
+        # The order in which its index has them. Kept: an enumeration's value and properties are looked up in Python.
+        order = "i.id" if "interruptions > 0" in where else "i.available_at, i.id"
+        self.wanted = f"i.status = 'queued' and {where} order by {order} limit ?"
 
 
 class Bounded(Protocol):
@@ -244,12 +244,11 @@ def _items(
     """Return up to ``limit`` items in the order of ``jobs``, of each an equal share at most."""
     if not jobs:
         return []
-    wanted = f"i.status = 'queued' and {lane.value} order by {lane.order} limit ?"
     if len(jobs) == 1:
-        source = f"from job_items as i where i.job_id = ? and {wanted}"
+        source = f"from job_items as i where i.job_id = ? and {lane.wanted}"
         params: tuple[Any, ...] = (jobs[0].id, now, limit)
     else:
-        chosen = f"select i.id from job_items as i where i.job_id = j.job and {wanted}"
+        chosen = f"select i.id from job_items as i where i.job_id = j.job and {lane.wanted}"
         source = f"from {store.rows('job')} as j join job_items as i on i.id in ({chosen}) limit ?"
         params = (store.pack([(job.id,) for job in jobs]), now, -(-limit // len(jobs)), limit)
     by_id = {job.id: job for job in jobs}

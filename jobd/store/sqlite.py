@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 import random
 import sqlite3
@@ -11,6 +10,7 @@ import threading
 from time import sleep
 from typing import TYPE_CHECKING, Any, Final
 
+from jobd.codec import encoder, loads
 from jobd.errors import NotFound
 from jobd.store import file, here
 from jobd.store.base import Store
@@ -271,7 +271,7 @@ class SqliteStore(Store):
         inner = f"select {columns} {source}"
         names = _names(columns)
         statement = f"select json_group_array(json_array({names})) from ({inner})"
-        found: list[list[Any]] = json.loads(connection.execute(statement, params).fetchone()[0])
+        found: list[list[Any]] = loads(connection.execute(statement, params).fetchone()[0])
         return found
 
     def judge(self, error: BaseException) -> BaseException:
@@ -285,4 +285,4 @@ def _names(columns: str) -> str:
     return ", ".join(column.split(" as ")[-1].split(".")[-1].strip() for column in columns.split(","))
 
 
-_packed: Final = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
+_packed: Final = encoder()
