@@ -118,8 +118,10 @@ class Claims:
 
     def started(self, claimed: Sequence[Claimed]) -> None:
         """A claim has committed."""
-        self._flying.update(item.task for item in claimed)
-        self._bounds.started((item.task for item in claimed), clock.awake())
+        tasks = [item.task for item in claimed]
+        for task in tasks:
+            self._flying[task] += 1
+        self._bounds.started(tasks, clock.awake())
         self._limits.started(claimed, clock.awake())
         if claimed[0].lane is Lane.ALONE:
             self.solitude.begin(claimed[0].item_id, clock.awake())
@@ -139,7 +141,7 @@ class Claims:
     @property
     def busy(self) -> int:
         """How many items are in flight."""
-        return self._flying.total()
+        return sum(self._flying.values())
 
     @property
     def free_since(self) -> float | None:
@@ -172,7 +174,7 @@ class Claims:
 
     def wanted(self) -> bool:
         """Say whether there is a reason to begin a transaction though nothing has arrived."""
-        if not self.more or self._flying.total() < self._slots:
+        if not self.more or sum(self._flying.values()) < self._slots:
             return self.more
         return self._ahead and any(self._pace.room(task, self._slots, self._flying) for task in self._flying)
 
@@ -295,10 +297,10 @@ class Claims:
             return claimed
         if limit > 0:
             claimed = self._take(here, limit, self._tasks)
-            flying.update(item.task for item in claimed)
             if len(claimed) < limit:
                 self.more = here.full or self._turns.tired
                 return claimed
+            flying.update(item.task for item in claimed)
         return claimed + self._claim_ahead(here, flying, most - len(claimed))
 
     def _claim_ahead(self, here: _Here, flying: collections.Counter[str], most: int) -> list[Claimed]:

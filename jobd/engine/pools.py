@@ -257,7 +257,7 @@ class Pools:
         gone = {id(pool): theirs for pool, theirs in self._by_pool(leaving, lambda one: one.task)}
         claimed: list[Claimed] = []
         skipped = 0
-        busy = self._busy() - sum(len(gone.get(id(pool), ())) for pool in self._sharing())
+        busy = sum([pool.claims.busy - len(gone.get(id(pool), ())) for pool in self._sharing()])
         for pool in self._all():
             if not pool.claims.more:
                 continue

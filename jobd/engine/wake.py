@@ -65,9 +65,12 @@ class Wake:
         if rung:
             self._rung = False
         for descriptor, _ in ready:
-            outside = descriptor != self._reader.fileno()
-            _drain(self._socket if outside else self._reader)
-            rung = rung or outside
+            if descriptor == self._reader.fileno():
+                # One look takes all there is: it is no row of datagrams.
+                self._reader.recv(_DRAIN)
+                continue
+            _drain(self._socket)
+            rung = True
         return rung
 
     def close(self) -> None:

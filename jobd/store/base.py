@@ -120,8 +120,7 @@ class Store(Driver):
         return answer, None
 
     def _patiently(self, turn: Callable[[], T], patience: float) -> T:
-        spent = 0.0
-        delays = _delays()
+        spent, longest = 0.0, FIRST_DELAY
         while True:
             try:
                 self._take_turn()
@@ -135,7 +134,8 @@ class Store(Driver):
                     self.wake()
                 return answer  # noqa: TRY300 - in the loop's own words: this try is over
             except Transient as error:
-                delay = next(delays)
+                delay = longest * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
+                longest = min(longest * 2, 5.0)
                 spent += error.waited + delay
                 if spent > patience:
                     raise
@@ -223,10 +223,3 @@ class Store(Driver):
         if meant is error:
             raise error
         raise meant from error
-
-
-def _delays() -> Iterator[float]:
-    delay = FIRST_DELAY
-    while True:
-        yield delay * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
-        delay = min(delay * 2, 5.0)

@@ -9,7 +9,6 @@ its own, what was interrupted however often goes into free slots (``INTERRUPTED`
 from __future__ import annotations
 
 import enum
-from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from jobd.states import QUEUED, RUNNING
@@ -280,7 +279,9 @@ def _start(
         return []
     _START.run(store, connection, [(item.item_id,) for _, item in picked], (daemon_id, now))
     first = {job.id: JobMove(job.id, job.status) for job, _ in picked if job.status == QUEUED}
-    counts = Counter([item.job_id for _, item in picked])
+    counts: dict[int, int] = {}
+    for _, item in picked:
+        counts[item.job_id] = counts.get(item.job_id, 0) + 1
     alike: dict[int, list[JobMove]] = {}
     for move in first.values():
         alike.setdefault(counts.pop(move.job_id), []).append(move)

@@ -24,6 +24,7 @@ has a time.
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jobd.store.transitions import OPEN
@@ -116,17 +117,22 @@ def survey(store: Store, connection: Connection, tasks: Collection[str], full: C
     """Return how those of ``tasks`` stand that have open jobs, by three seeks each; jobs that are ``full`` aside."""
     if len(tasks) > FEW:
         tasks = _present(store, connection, tasks)
+    params = (*_ids(store, full), *_ids(store, full), packed(store, tasks))
+    source = _standing(store.rows("task"), _aside(store, full))
+    found = store.gather(connection, "task, priority, lowest, later", source, params)
+    return [Standing(*row) for row in found]
+
+
+@functools.cache
+def _standing(tasks: str, aside: str) -> str:
     jobs = f"from jobs where {CLAIMABLE} and task = t.task and available_at"
-    ready = f"{jobs} = 0{_aside(store, full)} order by priority"
-    source = (
+    ready = f"{jobs} = 0{aside} order by priority"
+    return (
         f"from (select t.task as task, (select priority {ready} desc limit 1) as priority,"
         f" (select priority {ready} limit 1) as lowest,"
         f" (select available_at {jobs} > 0 order by available_at limit 1) as later"
-        f" from {store.rows('task')} as t) as standing"
+        f" from {tasks} as t) as standing"
     )
-    params = (*_ids(store, full), *_ids(store, full), packed(store, tasks))
-    found = store.gather(connection, "task, priority, lowest, later", source, params)
-    return [Standing(*row) for row in found]
 
 
 def _aside(store: Store, full: Collection[int]) -> str:
@@ -164,22 +170,28 @@ def in_turn(
     Of several tasks each brings its own in their order, and SQLite merges them as far as they are asked for.
     """
     last = turns.last(priority)
-    own = f"select {COLUMNS} from jobs where {CLAIMABLE} and task = ? and available_at = 0 and priority = ?"
+    aside = _ids(store, full)
     jobs: list[ClaimedJob] = []
     for first in range(0, len(tasks), _TASKS_AT_ONCE):
         group = tasks[first : first + _TASKS_AT_ONCE]
-        # In one statement: the second side is only begun where the first has not brought enough.
-        sides = " union all ".join(
-            f"select {_NAMES} from ({' union all '.join([one] * len(group))} order by id limit ?) as s"
-            for one in (f"{own} and id {side} ?{_aside(store, full)}" for side in (">", "<="))
-        )
-        params = (*(v for task in group for v in (task, priority, last, *_ids(store, full))), most)
-        found = store.gather(connection, _NAMES, f"from ({sides} limit ?) as j", (*params, *params, most))
+        params = (*[value for task in group for value in (task, priority, last, *aside)], most)
+        found = store.gather(connection, _NAMES, _both_sides(len(group), _aside(store, full)), (*params, *params, most))
         jobs += [ClaimedJob(*row) for row in found]
     if len(tasks) > _TASKS_AT_ONCE:
         # Of more tasks than fit into one statement: here the groups are merged.
         jobs = sorted(jobs, key=lambda job: (job.id <= last, job.id))[:most]
     return jobs
+
+
+@functools.cache
+def _both_sides(tasks: int, aside: str) -> str:
+    """Return the jobs after one, and then those before it: the second side is only begun where the first has not
+    brought enough.
+    """
+    own = f"select {COLUMNS} from jobs where {CLAIMABLE} and task = ? and available_at = 0 and priority = ?"
+    of_all = [" union all ".join([f"{own} and id {side} ?{aside}"] * tasks) for side in (">", "<=")]
+    sides = " union all ".join(f"select {_NAMES} from ({one} order by id limit ?) as s" for one in of_all)
+    return f"from ({sides} limit ?) as j"
 
 
 # An item that was interrupted has a way of its own and does not count.

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _OLDEST_SQLITE: Final = (3, 35, 0)  # RETURNING
 _SYNCHRONOUS: Final = {"normal": "normal", "full": "full"}
+_REMEMBERED: Final = 256  # texts of what is gathered
 _ASK_AGAIN: Final = (0.0005, 0.002)  # seconds between two tries at the write lock
 
 
@@ -268,9 +269,7 @@ class SqliteStore(Store):
         self, connection: sqlite3.Connection, columns: str, source: str, params: Sequence[Any]
     ) -> list[list[Any]]:
         """Return all rows as one JSON value."""
-        inner = f"select {columns} {source}"
-        names = _names(columns)
-        statement = f"select json_group_array(json_array({names})) from ({inner})"
+        statement = _gathered(columns, source)
         found: list[list[Any]] = loads(connection.execute(statement, params).fetchone()[0])
         return found
 
@@ -279,10 +278,10 @@ class SqliteStore(Store):
         return meaning(error, self.path, waited=BUSY_TIMEOUT_MS / 1000)
 
 
-@functools.cache
-def _names(columns: str) -> str:
-    """Return the names that a select list gives its columns."""
-    return ", ".join(column.split(" as ")[-1].split(".")[-1].strip() for column in columns.split(","))
+@functools.lru_cache(maxsize=_REMEMBERED)
+def _gathered(columns: str, source: str) -> str:
+    names = ", ".join(column.split(" as ")[-1].split(".")[-1].strip() for column in columns.split(","))
+    return f"select json_group_array(json_array({names})) from (select {columns} {source})"
 
 
 _packed: Final = encoder()
