@@ -106,6 +106,43 @@ def test_no_more_are_claimed_than_asked_for(world):
     assert world.claim(100) == []
 
 
+def surveys(world, *arguments, **options):
+    """Claim, and return how many items that were and how often it was looked at what is ready."""
+    seen = []
+    connection = world.store.connection()
+    connection.set_trace_callback(seen.append)
+    try:
+        claimed = world.claim(*arguments, **options)
+    finally:
+        connection.set_trace_callback(None)
+    return len(claimed), sum("as standing" in text for text in seen)
+
+
+def test_a_claim_that_takes_all_there_is_does_not_look_again(world):
+    world.job(1)
+    assert surveys(world, 4) == (1, 1)
+    world.job(2)
+    world.job(1)
+    assert surveys(world, 8) == (3, 1)
+
+
+@pytest.mark.parametrize("other", [{"priority": -1}, {"priority": 1, "task": "other"}, {"items": 4}])
+def test_a_claim_that_leaves_something_looks_again(world, other):
+    world.job(1)
+    world.job(**other)
+    claimed, looks = surveys(world, 6, tasks=("work", "other"))
+    assert claimed == 1 + other.get("items", 1)
+    assert looks > 1
+
+
+def test_an_item_that_is_due_later_is_not_lost_with_one_that_is_taken_now(world):
+    job_id = world.job(2)
+    world.rows.change("update job_items set available_at=? where id=?", NOW + 7, world.rows.ids(job_id)[1])
+    assert len(world.claim(4)) == 1
+    assert world.turns.due == NOW + 7
+    assert len(world.claim(4, now=NOW + 7)) == 1
+
+
 # -- whose turn it is -------------------------------------------------------------------------------------------------
 
 
