@@ -105,7 +105,8 @@ def no_log_alone(path: str) -> None:
     Raises:
         StoreUnusable: its log is there. SQLite would delete it, and with it perhaps the only copy of the jobs.
     """
-    if bytes_of(f"{path}-wal"):
+    # The log first: who makes a new database fills the file before its log, perhaps since the caller has looked.
+    if bytes_of(f"{path}-wal") and not bytes_of(path):
         raise unusable(path, "the file is empty but its -wal is not", hint="jobd restore BACKUP")
 
 

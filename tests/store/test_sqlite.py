@@ -151,6 +151,23 @@ def test_many_who_open_the_same_new_file_at_once_share_it(tmp_path):
     store.close()
 
 
+def test_a_file_that_another_fills_between_two_looks_is_not_taken_for_an_emptied_one(tmp_path, monkeypatch):
+    first, path = SqliteStore(tmp_path / "jobs.db"), str(tmp_path / "jobs.db")
+    real = file.size
+
+    def size(path):
+        found = real(path)
+        monkeypatch.setattr(file, "size", real)
+        add(first, "a")
+        assert file.bytes_of(f"{path}-wal")
+        return found
+
+    monkeypatch.setattr(file, "size", size)
+    (tmp_path / "jobs.db").touch()
+    assert file.header(path, timeout_ms=1_000).version == SCHEMA_VERSION
+    first.close()
+
+
 def test_threads_of_one_store_wait_until_its_file_is_checked(tmp_path):
     for number in range(10):
         store = SqliteStore(tmp_path / f"{number}.db")
