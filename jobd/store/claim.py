@@ -38,7 +38,7 @@ _START: Final = Move(
 _START_JOB: Final = job_move(
     "start", RUNNING, "started_at=coalesce(started_at, ?)", "progress_at=?", "timeout_at=? + job_timeout_ms",
     # Not by count_moves: a job of one item is written once where it starts with its item.
-    "items_running=items_running + ?",
+    "items_running=items_running+?",
 )  # fmt: skip
 
 
@@ -278,16 +278,30 @@ def _start(
     if not picked:
         return []
     _START.run(store, connection, [(item.item_id,) for _, item in picked], (daemon_id, now))
-    first = {job.id: JobMove(job.id, job.status) for job, _ in picked if job.status == QUEUED}
     counts: dict[int, int] = {}
     for _, item in picked:
         counts[item.job_id] = counts.get(item.job_id, 0) + 1
-    alike: dict[int, list[JobMove]] = {}
-    for move in first.values():
-        alike.setdefault(counts.pop(move.job_id), []).append(move)
-    for count, moves in alike.items():
-        move_jobs(store, connection, _START_JOB, moves, now=now, actor=actor, params=(now, now, now, count))
-        store.news.moved("items", RUNNING, count * len(moves))
+    _start_jobs(store, connection, picked, counts, now=now, actor=actor)
     if counts:
         count_moves(store, connection, counts, QUEUED, RUNNING, progress=None)
     return [item for _, item in picked]
+
+
+def _start_jobs(
+    store: Store,
+    connection: Connection,
+    picked: Sequence[tuple[ClaimedJob, Claimed]],
+    counts: dict[int, int],
+    *,
+    now: int,
+    actor: str,
+) -> None:
+    """Start the jobs of which these are the first items, each in one statement with its counter, and take them off
+    ``counts``.
+    """
+    alike: dict[int, list[JobMove]] = {}
+    for job_id in {job.id: None for job, _ in picked if job.status == QUEUED}:
+        alike.setdefault(counts.pop(job_id), []).append(JobMove(job_id, QUEUED))
+    for count, jobs in alike.items():
+        move_jobs(store, connection, _START_JOB, jobs, now=now, actor=actor, params=(now, now, now, count))
+        store.news.moved("items", RUNNING, count * len(jobs))

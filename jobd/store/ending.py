@@ -5,20 +5,25 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from jobd.states import CANCELLED, COMPLETED, FAILED
+from jobd.states import CANCELLED, COMPLETED, FAILED, RUNNING
 from jobd.store.contradicted import bring_in_line, failed_of
 from jobd.store.links import freed_empty, leave_untold
-from jobd.store.transitions import OPEN, JobMove, Move, job_move, move_jobs
+from jobd.store.transitions import OPEN, JobMove, Move, count_moves, job_move, move_jobs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
     from jobd.store.base import Connection, Store
 
 # What completed without a warning has no error to show.
-_COMPLETE: Final = job_move(
-    "complete", COMPLETED, "completed_at=?", "status_message=null", "timeout_at=null",
+_HAPPY: Final = (
+    "completed_at=?", "status_message=null", "timeout_at=null",
     "last_error=case when items_failed > 0 then last_error end",
+)  # fmt: skip
+_COMPLETE: Final = job_move("complete", COMPLETED, *_HAPPY)
+_COMPLETE_WITH: Final = job_move(
+    "complete", COMPLETED, *_HAPPY,
+    "items_running=items_running-?", "items_completed=items_completed+?", "progress_at=?",
 )  # fmt: skip
 _FAIL: Final = job_move("fail", FAILED, "completed_at=?", "timeout_at=null")
 _CANCEL: Final = job_move("cancel", CANCELLED, "completed_at=?", "timeout_at=null")
@@ -59,15 +64,57 @@ class Ended(NamedTuple):
     message: str | None
 
 
-def end_jobs(
-    store: Store, connection: Connection, job_ids: Iterable[int], *, now: int, actor: str, check_only: bool = False
+# Whose last open items these are, so many of each, and of which nothing can be said but that it completed.
+_WHOLE: Final = (
+    f"status = 'running' and {OPEN} and sealed_at is not null and deleted_at is null"
+    " and cancel_requested_at is null and fail_requested_at is null and items_failed = 0"
+    " and items_total = items_completed + items_skipped + items_cancelled + ?"
+)
+
+
+def count_completed(
+    store: Store, connection: Connection, completed: Mapping[int, int], *, now: int, actor: str
 ) -> list[Ended]:
+    """Move the counters of jobs with so many of their running items, which have completed; return the jobs that end
+    with them, as nothing of them has failed and nobody has asked for anything.
+
+    Of jobs of one item each that is all of them, and one statement for what counters and an end take apart. The others
+    are :func:`end_jobs`'s.
+    """
+    alike: dict[int, list[tuple[int]]] = {}
+    for job_id, count in completed.items():
+        alike.setdefault(count, []).append((job_id,))
+    source = f"from jobs where id in (select id from {store.rows('id')} as m) and {_WHOLE}"
+    ended: list[Ended] = []
+    for count, ids in alike.items():
+        whole = [row[0] for row in store.gather(connection, "id", source, (store.pack(ids), count))]
+        if whole:
+            jobs = [JobMove(job_id, RUNNING) for job_id in whole]
+            params = (now, count, count, now)
+            move_jobs(store, connection, _COMPLETE_WITH, jobs, now=now, actor=actor, params=params)
+            store.news.moved("items", COMPLETED, count * len(jobs))
+            ended += [Ended(job_id, RUNNING, COMPLETED, None) for job_id in whole]
+    left = dict(completed)
+    for job in ended:
+        del left[job.job_id]
+    if left:
+        count_moves(store, connection, left, RUNNING, COMPLETED, progress=now)
+    return ended
+
+
+def end_jobs(
+    store: Store, connection: Connection, job_ids: Iterable[int], *, now: int, actor: str, check_only: bool = False,
+    before: Sequence[Ended] = (),
+) -> list[Ended]:  # fmt: skip
     """End those of ``job_ids`` that have nothing open, and return them; with ``check_only`` those that would end.
+
+    ``before`` have ended in this transaction already: they are returned, too, and what comes after them is looked at.
 
     A job whose items are still being submitted, or that is being deleted, does not end. One without items ends when
     what it comes after has, in the same transaction; of a long row of those the rest follows as those do that fall.
     """
-    ended = found = _end(store, connection, job_ids, now=now, actor=actor, check_only=check_only)
+    found = _end(store, connection, job_ids, now=now, actor=actor, check_only=check_only)
+    ended = found = [*before, *found]
     for _ in range(_GENERATIONS):
         if check_only or not found or not store.news.linked:
             break
@@ -82,7 +129,10 @@ def end_jobs(
 def _end(
     store: Store, connection: Connection, job_ids: Iterable[int], *, now: int, actor: str, check_only: bool
 ) -> list[Ended]:
-    params = (store.pack([(job_id,) for job_id in job_ids]),)
+    ids = [(job_id,) for job_id in job_ids]
+    if not ids:
+        return []
+    params = (store.pack(ids),)
     source = (
         f"from jobs where id in (select id from {store.rows('id')} as m) and {OPEN}"
         f" and sealed_at is not null and deleted_at is null and not ({_OPEN}) and {_MAY}"

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from jobd.states import CANCELLED, COMPLETED, FAILED, SKIPPED
-from jobd.store.ending import Ended, end_jobs
+from jobd.states import CANCELLED, COMPLETED, FAILED, RUNNING, SKIPPED
+from jobd.store.ending import Ended, count_completed, end_jobs
 from jobd.store.failures import Permanent
 from jobd.store.halting import halt
 from jobd.store.outcome import BACK, GIVEN_UP, RELEASED, Outcome, kind_of, status_of
-from jobd.store.transitions import record
-from jobd.store.writers import Uneven, item_event, write
+from jobd.store.transitions import count_moves, record
+from jobd.store.writers import Uneven, completions, item_event, write
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +53,10 @@ def settle(
     connection.execute("savepoint batch")
     mark = store.news.mark()
     try:
-        settled = Settled(write(store, connection, outcomes, now=now, actor=actor), [], [], [], [], [])
+        written = write(store, connection, outcomes, now=now, actor=actor)
+        completed = completions(written)
+        ended = count_completed(store, connection, completed, now=now, actor=actor) if completed else []
+        settled = Settled(written, [], [], [], ended, [])
     except Exception as error:
         meant = store.judge(error)
         if not isinstance(meant, Uneven | Permanent):
@@ -65,7 +68,8 @@ def settle(
     # Before their ends: the failure that halts a job may be its last item.
     failing = {outcome.job_id for outcome in settled.applied if status_of(outcome) == FAILED}
     halted = halt(store, connection, failing, now=now, actor=actor) if failing else []
-    ended = end_jobs(store, connection, {outcome.job_id for outcome in settled.applied}, now=now, actor=actor)
+    open_ = {outcome.job_id for outcome in settled.applied} - {job.job_id for job in settled.ended}
+    ended = end_jobs(store, connection, open_, now=now, actor=actor, before=settled.ended)
     for outcome in late:
         _record_late(store, connection, outcome, now=now, actor=actor)
     return settled._replace(ended=ended, halted=halted)
@@ -99,6 +103,9 @@ def _write_one(
     mark = store.news.mark()
     try:
         written = write(store, connection, [outcome], now=now, actor=actor)
+        if completed := completions(written):
+            # Its job ends with all others: what refuses an end does not make a failure of an item.
+            count_moves(store, connection, completed, RUNNING, COMPLETED, progress=now)
     except Exception as error:
         meant = store.judge(error)
         if not isinstance(meant, Uneven | Permanent):

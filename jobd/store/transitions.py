@@ -64,10 +64,11 @@ class Move:
         self.fenced = fenced
         guards = [name for name, wanted in (("attempt", fenced), ("source", exact)) if wanted]
         self._columns = ("id", *guards, *columns)
+        self._alone = len(self._columns) == 1
         assignments = (f"status='{target}'", *sets, *(f"{name}=m.{name}" for name in columns))
         statuses = " or ".join(f"{table}.status = '{status}'" for status in self.sources)
-        self._head = f"update {table} set {', '.join(assignments)} from "
-        self._tail = f" as m where {table}.id = m.id and ({statuses})"
+        self._head = f"update {table} set {', '.join(assignments)}"
+        self._tail = f" and ({statuses})"
         if fenced:
             self._tail += f" and {table}.attempt = m.attempt"
         if exact:
@@ -90,11 +91,17 @@ class Move:
         """Move the rows whose guard holds and return how many did; ``noted``: the caller keeps the watchlist."""
         text = self._texts.get(type(store))
         if text is None:
-            text = self._texts[type(store)] = self._head + store.rows(*self._columns) + self._tail
+            text = self._texts[type(store)] = self._text(store.rows(*self._columns))
         count: int = connection.execute(text, (*params, store.pack(rows), *also)).rowcount
         if self._ends and count and not noted:
             note_ends(store, connection, rows, self.target)
         return count
+
+    def _text(self, rows: str) -> str:
+        # Ids alone are looked up one after the other; what brings columns is gathered first, and costs a third more.
+        found = f" where {self.table}.id in (select id from {rows} as m)"
+        joined = f" from {rows} as m where {self.table}.id = m.id"
+        return self._head + (found if self._alone else joined) + self._tail
 
     def run_held(
         self,

@@ -84,7 +84,10 @@ _WORTH_GROUPING: Final = 6  # items that a statement of its own has to serve
 
 
 def write(store: Store, connection: Connection, outcomes: Sequence[Outcome], *, now: int, actor: str) -> list[Outcome]:
-    """Write outcomes and return them as they were written: who lost a period was skipped."""
+    """Write outcomes and return them as they were written: who lost a period was skipped.
+
+    What has completed, :func:`completions`, is left for the caller to count: jobs may end with it.
+    """
     unique = [o for o in outcomes if o.period is not None and o.kind == COMPLETED and not o.saved]
     judged = judge(store, connection, [_wanted(o) for o in unique]) if unique else None
     if judged is not None and judged.lost:
@@ -98,7 +101,8 @@ def write(store: Store, connection: Connection, outcomes: Sequence[Outcome], *, 
             continue
         # What only went back to the queue is no progress.
         target, progress = TARGETS.get(kind, kind), None if kind in BACK else now
-        count_moves(store, connection, Counter(o.job_id for o in batch), RUNNING, target, progress=progress)
+        if kind != COMPLETED:
+            count_moves(store, connection, Counter(o.job_id for o in batch), RUNNING, target, progress=progress)
         if kind not in BACK:
             watchlist.note(store, connection, batch, target)
     if judged is not None:
@@ -107,6 +111,11 @@ def write(store: Store, connection: Connection, outcomes: Sequence[Outcome], *, 
     if printed := [outcome for outcome in outcomes if outcome.printed]:
         _keep_printed(connection, printed)
     return list(outcomes)
+
+
+def completions(outcomes: Sequence[Outcome]) -> Counter[int]:
+    """Return of how many items of each job these say that they have completed."""
+    return Counter([outcome.job_id for outcome in outcomes if kind_of(outcome) == COMPLETED])
 
 
 def _wanted(outcome: Outcome) -> Wanted:
