@@ -11,7 +11,9 @@ import datetime as dt
 import time
 from typing import Final
 
-_EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_UTC: Final = dt.UTC
+_EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=_UTC)
+_MS: Final = dt.timedelta(milliseconds=1)
 
 
 def now() -> int:
@@ -19,8 +21,7 @@ def now() -> int:
 
     Read through ``datetime``: it is the one clock that freezegun also freezes inside threads.
     """
-    since = dt.datetime.now(tz=dt.UTC) - _EPOCH
-    return (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000
+    return (dt.datetime.now(_UTC) - _EPOCH) // _MS
 
 
 def awake() -> float:

@@ -191,8 +191,9 @@ class Call:
 def begin(attempt: Attempt) -> None:
     """Note that an attempt begins now."""
     attempt.began, attempt.began_at = clock.awake(), clock.now()
-    if attempt.policy.unique is not None:
-        attempt.period = attempt.policy.period(attempt.began_at)
+    policy = attempt.policy
+    if policy.unique is not None:
+        attempt.period = policy.period(attempt.began_at)
     # After its times: who sees it started looks at them.
     attempt.started = True
 

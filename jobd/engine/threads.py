@@ -50,8 +50,8 @@ class Threads:
         self._at_start = at_start
         self._at_end = at_end
         self._line: collections.deque[Attempt] = collections.deque()
-        # What a worker waits for: a call to look at the line, or the word to leave. Apart from the line, so that this
-        # can be looked at and taken from without losing its order.
+        # What a worker waits for that has found the line empty: a call to look again, or the word to leave. Apart from
+        # the line, so that this can be looked at and taken from without losing its order.
         self._calls: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._pid = os.getpid()
         # What runs. Whoever takes an attempt out of it, its thread or who gives it up, has decided: once.
@@ -79,8 +79,10 @@ class Threads:
 
     def hand(self, attempts: Sequence[Attempt]) -> None:
         """Take attempts over; they run in this order."""
-        for attempt in attempts:
-            self._line.append(attempt)
+        self._line.extend(attempts)
+        # Whoever runs something looks at the line again by itself, and who is called twice finds it empty: more calls
+        # than workers wake nobody.
+        for _ in range(min(len(attempts), self._most - self._calls.qsize())):
             self._calls.put(True)
 
     def waiting(self) -> int:
@@ -139,10 +141,13 @@ class Threads:
         try:
             self._at_start()
             stays = True
-            while stays and self._calls.get():
-                attempt = self._next()
+            while stays:
+                # Not after the word to leave, which others may have to find, too.
+                attempt = None if self._closed else self._next()
                 if attempt is None:
-                    continue  # taken back
+                    if not self._calls.get():
+                        break
+                    continue
                 self._running[attempt] = True
                 outcome = self._run(attempt)
                 if os.getpid() != self._pid:

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from jobd.store.sqlite import SqliteStore
 
-_stores: Final[weakref.WeakSet[SqliteStore]] = weakref.WeakSet()
+# No WeakSet: to walk over one costs more than anything else at the end of an attempt, where this is asked.
+_stores: Final[dict[weakref.ref[SqliteStore], None]] = {}
 
 
 def add(store: SqliteStore) -> None:
     """Know a store for as long as it lives."""
-    _stores.add(store)
+    _stores[weakref.ref(store, lambda gone: _stores.pop(gone, None))] = None
 
 
-def stores() -> tuple[SqliteStore, ...]:
+def stores() -> list[SqliteStore]:
     """Return those that are there."""
-    return tuple(_stores)
+    return [store for known in tuple(_stores) if (store := known()) is not None]
 
 
 def holds(path: str, *, but: object = None) -> bool:
