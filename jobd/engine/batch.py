@@ -6,6 +6,7 @@ from typing import Final
 
 HOLD: Final = 0.010  # seconds that one transaction may last
 SMALLEST, LARGEST = 64, 2_000
+_WANTED: Final = 0.8  # of that
 
 
 class Batch:
@@ -17,6 +18,8 @@ class Batch:
     def held(self, seconds: float) -> None:
         """One has held the lock that long."""
         if seconds > HOLD:
-            self.size = max(SMALLEST, int(self.size * 0.8 * HOLD / seconds))
+            self.size = max(SMALLEST, int(self.size * _WANTED * HOLD / seconds))
         elif seconds < HOLD / 2:
             self.size = min(LARGEST, self.size * 2)
+        elif seconds < _WANTED * HOLD:
+            self.size = min(LARGEST, int(self.size * _WANTED * HOLD / seconds))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 Started: TypeAlias = dict[str, collections.deque[float]]
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from jobd.tasks import Task
 
@@ -62,12 +62,12 @@ class Bounds:
                 found[name] = (started[0] if started else awake) + rate.seconds - awake
         return found
 
-    def started(self, tasks: Iterable[str], awake: float) -> None:
-        """Items of these tasks have been claimed, each named once for each item."""
-        for name in tasks:
+    def started(self, counts: Mapping[str, int], awake: float) -> None:
+        """So many items of these tasks have been claimed."""
+        for name, count in counts.items():
             task = self._tasks.get(name)
             if task is not None and task.policy.rate is not None:
-                self._started.setdefault(name, collections.deque()).append(awake)
+                self._started.setdefault(name, collections.deque()).extend([awake] * count)
 
     def _within(self, name: str, awake: float) -> collections.deque[float]:
         """Return when what has started within the rate's time did."""

@@ -118,10 +118,12 @@ class Claims:
 
     def started(self, claimed: Sequence[Claimed]) -> None:
         """A claim has committed."""
-        tasks = [item.task for item in claimed]
-        for task in tasks:
-            self._flying[task] += 1
-        self._bounds.started(tasks, clock.awake())
+        counts: dict[str, int] = {}
+        for item in claimed:
+            counts[item.task] = counts.get(item.task, 0) + 1
+        for task, count in counts.items():
+            self._flying[task] += count
+        self._bounds.started(counts, clock.awake())
         self._limits.started(claimed, clock.awake())
         if claimed[0].lane is Lane.ALONE:
             self.solitude.begin(claimed[0].item_id, clock.awake())
@@ -152,15 +154,19 @@ class Claims:
         full = self.more or bool(self._held_up) or self.solitude.anybody or self._flying.total() >= self._slots
         return None if full else self._full_until
 
-    def left(self, claimed: Iterable[Claimed]) -> None:
+    def left(self, claimed: Sequence[Claimed]) -> None:
         """The settlement of these has committed."""
         if self._flying.total() >= self._slots:
             self._full_until = clock.awake()
+        counts = collections.Counter([item.task for item in claimed])
+        self._flying.subtract(counts)
+        # Where nothing more of a task or a job may run at once, its end is what the next of it waits for.
+        self.more = self.more or any(task in self._bounds for task in counts)
         for item in claimed:
-            self._flying[item.task] -= 1
-            self.solitude.ended(item.item_id)
-            # Where nothing more of a task or a job may run at once, its end is what the next of it waits for.
-            self.more = self._limits.left(item.job_id) or self.more or item.task in self._bounds
+            if item.lane is Lane.ALONE:
+                self.solitude.ended(item.item_id)
+            if self._limits.left(item.job_id):
+                self.more = True
         if self.solitude.anybody and not self._flying.total():
             # Who waited for its end, or for the pool to itself, may start now.
             self.more = True

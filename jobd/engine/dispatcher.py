@@ -356,9 +356,13 @@ class Dispatcher:
         now = clock.now()
         if self.accepting and not outcomes:
             self._pools.scout(now)
-        began = clock.awake()
+        began = 0.0
 
         def work(connection: Connection) -> Turn:
+            nonlocal began
+            # Not before: for how long others had the lock says nothing of how much this may take, and less beside
+            # them would be less still.
+            began = clock.awake()
             settled = None
             if outcomes or self._arrivals.late:
                 settled = settle(

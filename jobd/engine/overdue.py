@@ -33,7 +33,12 @@ class Overdue:
 
     def handed(self, attempts: Iterable[Attempt], awake: float) -> None:
         """Take note of attempts that begin now or later."""
+        seen = None
         for attempt in attempts:
+            # They come by hundreds of one job, and what this says is the same for all of them.
+            if seen == (alike := (attempt.task, attempt.claimed.policy)):
+                continue
+            seen = alike
             timeout = _timeout(attempt)
             if timeout is not None and awake + timeout < self.next:
                 self.next = awake + timeout

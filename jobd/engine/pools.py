@@ -33,14 +33,11 @@ class Pool(NamedTuple):
     executor: Executor
     claims: Claims
 
-    def free(self, leaving: Iterable[Outcome]) -> list[Outcome]:
+    def free(self, leaving: Sequence[Outcome]) -> Sequence[Outcome]:
         """Return those of ``leaving`` whose places are free for others: what is given up may keep its own."""
-        outcomes = list(leaving)
-        if not outcomes:
-            return outcomes
-        given_up = [outcome for outcome in outcomes if outcome.kind in RUN_ON]
+        given_up = [outcome for outcome in leaving if outcome.kind in RUN_ON]
         lost = {id(outcome) for outcome in given_up[self.executor.spare :]}
-        return [outcome for outcome in outcomes if id(outcome) not in lost]
+        return [outcome for outcome in leaving if id(outcome) not in lost] if lost else leaving
 
     def fit(self) -> None:
         """Claim for as many places as there are now."""

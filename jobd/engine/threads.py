@@ -142,7 +142,7 @@ class Threads:
             self._at_start()
             stays = True
             while stays:
-                # Not after the word to leave, which others may have to find, too.
+                # Once it is closed nothing more begins: what is left in line is whoever's that closes it.
                 attempt = None if self._closed else self._next()
                 if attempt is None:
                     if not self._calls.get():

@@ -256,7 +256,7 @@ def _items(
         job = by_id[job_id]
         item = Claimed(
             item_id, job_id, key, payload, attempt + 1, job.task, job.params, job.created_at, lane, now,
-            failures=failures, policy=job.policy,
+            False, failures, job.policy,
         )  # fmt: skip
         found.append((job, item))
     return found

@@ -66,7 +66,7 @@ def settle(
         settled = _one_by_one(store, connection, outcomes, now=now, actor=actor)
     connection.execute("release batch")
     # Before their ends: the failure that halts a job may be its last item.
-    failing = {outcome.job_id for outcome in settled.applied if status_of(outcome) == FAILED}
+    failing = {o.job_id for o in settled.applied if o.kind != COMPLETED and status_of(o) == FAILED}
     halted = halt(store, connection, failing, now=now, actor=actor) if failing else []
     open_ = {outcome.job_id for outcome in settled.applied} - {job.job_id for job in settled.ended}
     ended = end_jobs(store, connection, open_, now=now, actor=actor, before=settled.ended)

@@ -340,12 +340,12 @@ def test_a_rate_holds_for_any_stretch_of_its_time():
 
     bounds = Bounds({"work": Named})
     assert bounds.room({}, 0.0) == {"work": 3}
-    bounds.started(["work"], 0.0)
-    bounds.started(["work", "work"], 6.0)
+    bounds.started({"work": 1}, 0.0)
+    bounds.started({"work": 2}, 6.0)
     assert bounds.room({}, 9.9) == {"work": 0}
     assert bounds.wait({"work": 0}, 9.0) == pytest.approx(1.0)
     assert bounds.room({}, 10.0) == {"work": 1}
-    bounds.started(["work"], 10.0)
+    bounds.started({"work": 1}, 10.0)
     assert bounds.wait({"work": 0}, 10.0) == pytest.approx(6.0)
     assert bounds.room({}, 16.0) == {"work": 2}
 
