@@ -64,10 +64,11 @@ class Ended(NamedTuple):
     message: str | None
 
 
-# Whose last open items these are, so many of each, and of which nothing can be said but that it completed.
+# Whose last open items these are, so many of each, and of which nothing can be said but that it completed: were one
+# failed, waiting or queued, the sum would be less.
 _WHOLE: Final = (
     f"status = 'running' and {OPEN} and sealed_at is not null and deleted_at is null"
-    " and cancel_requested_at is null and fail_requested_at is null and items_failed = 0"
+    " and cancel_requested_at is null and fail_requested_at is null"
     " and items_total = items_completed + items_skipped + items_cancelled + ?"
 )
 

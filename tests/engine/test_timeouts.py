@@ -372,6 +372,45 @@ def test_a_thread_is_given_up_only_while_it_runs_that_attempt(gate):
     pool.close()
 
 
+def test_what_waits_behind_one_that_is_given_up_runs_in_the_fresh_thread(gate):
+    first, *others = [attempt(number) for number in range(1, 4)]
+    delivered, ended = threading.Semaphore(0), threading.Semaphore(0)
+    pool = Threads(
+        1,
+        run=lambda one: gate.pass_through() if one is first else None,
+        deliver=lambda *_: delivered.release(),
+        at_end=ended.release,
+    )
+    pool.hand([first, *others])
+    assert gate.entered.wait(SECONDS)
+    pool.abandon(first)
+    for _ in others:
+        assert delivered.acquire(timeout=SECONDS)
+    gate.opened.set()
+    assert delivered.acquire(timeout=SECONDS)
+    pool.close()
+    for _ in range(2):
+        assert ended.acquire(timeout=SECONDS)
+
+
+def test_nothing_begins_in_a_pool_that_is_closed(gate):
+    ran = []
+    ended = threading.Semaphore(0)
+
+    def run(one):
+        ran.append(one)
+        gate.pass_through()
+
+    pool = Threads(1, run=run, deliver=lambda *_: None, at_end=ended.release)
+    first, second = attempt(1), attempt(2)
+    pool.hand([first, second])
+    assert gate.entered.wait(SECONDS)
+    pool.close()
+    gate.opened.set()
+    assert ended.acquire(timeout=SECONDS)
+    assert (ran, pool.take_back()) == ([first], [second])
+
+
 def test_a_pool_that_is_closed_gives_no_place_to_who_comes_back(gate, until):
     ended = threading.Semaphore(0)
     before = set(workers())
