@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 from jobd.states import QUEUED, RUNNING
 from jobd.store.held import MOST, hold_back, lift, sweep
 from jobd.store.ready import ClaimedJob, Standing, Turns, in_turn, survey
-from jobd.store.transitions import JobMove, Move, count_moves, job_move, move_jobs
+from jobd.store.transitions import Move, count_moves, job_move, move_alike
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -299,9 +299,10 @@ def _start_jobs(
     """Start the jobs of which these are the first items, each in one statement with its counter, and take them off
     ``counts``.
     """
-    alike: dict[int, list[JobMove]] = {}
+    alike: dict[int, list[int]] = {}
     for job_id in {job.id: None for job, _ in picked if job.status == QUEUED}:
-        alike.setdefault(counts.pop(job_id), []).append(JobMove(job_id, QUEUED))
+        alike.setdefault(counts.pop(job_id), []).append(job_id)
     for count, jobs in alike.items():
-        move_jobs(store, connection, _START_JOB, jobs, now=now, actor=actor, params=(now, now, now, count))
+        params = (now, now, now, count)
+        move_alike(store, connection, _START_JOB, jobs, QUEUED, now=now, actor=actor, params=params)
         store.news.moved("items", RUNNING, count * len(jobs))

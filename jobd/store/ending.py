@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from jobd.states import CANCELLED, COMPLETED, FAILED, RUNNING
 from jobd.store.contradicted import bring_in_line, failed_of
 from jobd.store.links import freed_empty, leave_untold
-from jobd.store.transitions import OPEN, JobMove, Move, count_moves, job_move, move_jobs
+from jobd.store.transitions import OPEN, JobMove, Move, count_moves, job_move, move_alike, move_jobs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -90,10 +90,9 @@ def count_completed(
     for count, ids in alike.items():
         whole = [row[0] for row in store.gather(connection, "id", source, (store.pack(ids), count))]
         if whole:
-            jobs = [JobMove(job_id, RUNNING) for job_id in whole]
             params = (now, count, count, now)
-            move_jobs(store, connection, _COMPLETE_WITH, jobs, now=now, actor=actor, params=params)
-            store.news.moved("items", COMPLETED, count * len(jobs))
+            move_alike(store, connection, _COMPLETE_WITH, whole, RUNNING, now=now, actor=actor, params=params)
+            store.news.moved("items", COMPLETED, count * len(whole))
             ended += [Ended(job_id, RUNNING, COMPLETED, None) for job_id in whole]
     left = dict(completed)
     for job in ended:

@@ -125,14 +125,12 @@ _NOTE_PARENTS: Final = (
 )
 
 
-def crossed(
-    store: Store, connection: Connection, target: str, jobs: Sequence[tuple[int, str, str | None]], now: int
-) -> None:
-    """Let the children of jobs, which just moved from the statuses in ``jobs`` to ``target``, know of it."""
+def crossed(store: Store, connection: Connection, target: str, source: str, job_ids: Sequence[int], now: int) -> None:
+    """Let the children of jobs, which just moved from ``source`` to ``target``, know of it."""
     # Mostly there is not one link in the whole file.
     if not connection.execute("select exists (select 1 from job_dependencies)").fetchone()[0]:
         return
-    ids = store.pack([(job_id,) for job_id, *_ in jobs])
+    ids = store.pack([(job_id,) for job_id in job_ids])
     if target == CANCELLED:
         connection.execute(_NOTE_PARENTS.format(rows=store.rows("id")), (now, ids))
     some = f"select count(*) from (select 1 {_CHILDREN.format(rows=store.rows('id'))} limit {MOST + 1})"
@@ -143,7 +141,8 @@ def crossed(
     if children > MOST:
         which = "true"
     else:
-        rows = [(job_id, *_deltas(source, target)) for job_id, source, _ in jobs]
+        deltas = _deltas(source, target)
+        rows = [(job_id, *deltas) for job_id in job_ids]
         connection.execute(_COUNT.format(rows=store.rows("id", "completed", "ended")), (store.pack(rows),))
         which = "d.on_status = 'completed'" if target in BROKEN else "d.cancelled_at is not null"
     connection.execute(_NOTE.format(rows=store.rows("id"), which=which), (now, ids))

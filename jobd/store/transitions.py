@@ -225,35 +225,55 @@ def move_jobs(
     Raises:
         IllegalTransition: one of them is not what the caller said.
     """
-    # Jobs that move alike are one statement with their ids alone: of one-item jobs that is the whole batch.
-    alike: dict[tuple[str, str | None], list[tuple[int]]] = {}
+    alike: dict[tuple[str, str | None], list[int]] = {}
     for job in jobs:
-        alike.setdefault((job.source, job.message), []).append((job.job_id,))
+        alike.setdefault((job.source, job.message), []).append(job.job_id)
     for (source, message), ids in alike.items():
-        if move.run(store, connection, ids, (now, *params), (source,)) != len(ids):
-            raise _uneven(connection, move, jobs)
-        connection.execute(
-            "insert into job_events (job_id, name, from_status, to_status, at, actor, message)"
-            f" select id, ?, ?, ?, ?, ?, ? from {store.rows('id')} as m",
-            (move.edge.name, source, move.target, now, actor, message, store.pack(ids)),
-        )
-        event = Event(0, None, move.edge.name, source, move.target, now, actor, message=message)
-        store.news.happened_alike(event, "jobs", [job_id for (job_id,) in ids])
-    store.news.moved("jobs", move.target, len(jobs))
+        move_alike(store, connection, move, ids, source, now=now, actor=actor, message=message, params=params)
+
+
+def move_alike(
+    store: Store,
+    connection: Connection,
+    move: Move,
+    job_ids: Sequence[int],
+    source: str,
+    *,
+    now: int,
+    actor: str,
+    message: str | None = None,
+    params: Sequence[Any] = (),
+) -> None:
+    """Move jobs that all leave ``source``, in one statement with their ids alone, and one for their events.
+
+    Raises:
+        IllegalTransition: one of them is not what the caller said.
+    """
+    ids = [(job_id,) for job_id in job_ids]
+    if move.run(store, connection, ids, (now, *params), (source,)) != len(ids):
+        raise _uneven(connection, move, job_ids)
+    connection.execute(
+        "insert into job_events (job_id, name, from_status, to_status, at, actor, message)"
+        f" select id, ?, ?, ?, ?, ?, ? from {store.rows('id')} as m",
+        (move.edge.name, source, move.target, now, actor, message, store.pack(ids)),
+    )
+    event = Event(0, None, move.edge.name, source, move.target, now, actor, message=message)
+    store.news.happened_alike(event, "jobs", job_ids)
+    store.news.moved("jobs", move.target, len(ids))
     if move.target != RUNNING:
-        crossed(store, connection, move.target, jobs, now)
+        crossed(store, connection, move.target, source, job_ids, now)
 
 
-def _uneven(connection: Connection, move: Move, jobs: Sequence[JobMove]) -> IllegalTransition:
+def _uneven(connection: Connection, move: Move, job_ids: Sequence[int]) -> IllegalTransition:
     """Return the refusal of a batch of which only a part was moved."""
-    for job in jobs:
-        found = connection.execute("select status from jobs where id=?", (job.job_id,)).fetchone()
+    for job_id in job_ids:
+        found = connection.execute("select status from jobs where id=?", (job_id,)).fetchone()
         status = found[0] if found else "deleted"
         if status != move.target:
-            return IllegalTransition(f"job {job.job_id}", move.edge.name, status, legal("jobs", status))
+            return IllegalTransition(f"job {job_id}", move.edge.name, status, legal("jobs", status))
     # Each is at the target now, so some were before this batch: an event for those would be a second one.
     return IllegalTransition(
-        "one of jobs " + ", ".join(str(job.job_id) for job in jobs[:20]),
+        "one of jobs " + ", ".join(map(str, job_ids[:20])),
         move.edge.name, move.target, legal("jobs", move.target),
     )  # fmt: skip
 
