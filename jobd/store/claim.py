@@ -12,9 +12,10 @@ import enum
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from jobd.states import QUEUED, RUNNING
+from jobd.store.counters import count_moves
 from jobd.store.held import MOST, hold_back, lift, sweep
 from jobd.store.ready import ClaimedJob, Standing, Turns, in_turn, survey
-from jobd.store.transitions import Move, count_moves, job_move, move_alike
+from jobd.store.transitions import Move, job_move, move_alike
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence

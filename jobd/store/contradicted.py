@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jobd.states import COMPLETED, FAILED, QUEUED, RUNNING, WAITING
 from jobd.store.batches import BATCH
-from jobd.store.transitions import Event, Move, count_moves, last_errors, record_alike
+from jobd.store.counters import count_moves, last_errors
+from jobd.store.events import Event, record_alike
+from jobd.store.transitions import Move
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -11,10 +11,12 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jobd.states import FAILED, WAITING
+from jobd.store.counters import count_moves, last_errors
 from jobd.store.ending import end_jobs
+from jobd.store.events import Event, record
 from jobd.store.halting import halt
 from jobd.store.ready import CLAIMABLE
-from jobd.store.transitions import Event, Move, count_moves, last_errors, record
+from jobd.store.transitions import Move
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jobd.states import CANCELLED, RUNNING, WAITING
 from jobd.store.attempt import lost
+from jobd.store.counters import count_moves
 from jobd.store.ending import end_jobs
-from jobd.store.transitions import Event, Move, count_moves, record
+from jobd.store.events import Event, record
+from jobd.store.transitions import Move
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

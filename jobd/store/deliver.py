@@ -9,10 +9,12 @@ from jobd import codec
 from jobd.errors import Conflict, IllegalTransition, NotFound
 from jobd.states import CANCELLED, COMPLETED, FAILED, QUEUED, RUNNING, SKIPPED, WAITING, legal
 from jobd.store.contradicted import of_items
+from jobd.store.counters import count_moves, last_errors
 from jobd.store.ending import end_jobs
+from jobd.store.events import Event, record
 from jobd.store.halting import halt
 from jobd.store.reconcile import carry_out
-from jobd.store.transitions import Event, Move, count_moves, last_errors, record
+from jobd.store.transitions import Move
 from jobd.store.unique import judge_items, store_results
 
 if TYPE_CHECKING:

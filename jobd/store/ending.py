@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jobd.states import CANCELLED, COMPLETED, FAILED, RUNNING
 from jobd.store.contradicted import bring_in_line, failed_of
+from jobd.store.counters import count_moves
 from jobd.store.links import freed_empty, leave_untold
-from jobd.store.transitions import OPEN, JobMove, Move, count_moves, job_move, move_alike, move_jobs
+from jobd.store.transitions import OPEN, JobMove, Move, job_move, move_alike, move_jobs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

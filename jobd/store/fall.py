@@ -10,8 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from jobd.states import FAILED
+from jobd.store.events import Event, record
 from jobd.store.links import LOST
-from jobd.store.transitions import OPEN, Event, record
+from jobd.store.transitions import OPEN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jobd.errors import Conflict
 from jobd.store.chunks import CHUNK
+from jobd.store.events import note_job
 from jobd.store.schedules import SKIP, WATCHLIST, find
 from jobd.store.submit import submit
-from jobd.store.transitions import note_job
 from jobd.store.views import iso
 from jobd.store.wording import span
 

@@ -8,7 +8,7 @@ from jobd.codec import canonical
 from jobd.errors import Cancelled
 from jobd.store.attempt import lost
 from jobd.store.chunks import insert_missing, source_of
-from jobd.store.transitions import Event, record
+from jobd.store.events import Event, record
 
 if TYPE_CHECKING:
     from jobd.store.base import Connection, Store

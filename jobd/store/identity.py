@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from jobd.store.transitions import note_job
+from jobd.store.events import note_job
 from jobd.store.verbs import asked, refuse_halves
 
 if TYPE_CHECKING:

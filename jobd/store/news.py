@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from jobd.store.transitions import Event
+    from jobd.store.events import Event
 
 log = logging.getLogger("jobd.history")
 

@@ -12,9 +12,11 @@ from jobd.states import CANCELLED, COMPLETED, FAILED, QUEUED, RUNNING, SKIPPED
 from jobd.store import reconcile
 from jobd.store.batches import BATCH
 from jobd.store.contradicted import Contradicted
+from jobd.store.counters import count_moves, last_errors
 from jobd.store.ending import end_jobs
+from jobd.store.events import Event, record_alike
 from jobd.store.halting import halt
-from jobd.store.transitions import Event, Move, count_moves, last_errors, record_alike
+from jobd.store.transitions import Move
 from jobd.store.unique import Judged, judge_items, store_results
 
 if TYPE_CHECKING:

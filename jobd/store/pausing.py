@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from jobd.store.events import note_job
 from jobd.store.lost_time import move_job, move_waiting
-from jobd.store.transitions import OPEN, Answer, note_job
+from jobd.store.transitions import OPEN, Answer
 from jobd.store.verbs import Asked, asked, refusal, refuse_halves
 
 if TYPE_CHECKING:

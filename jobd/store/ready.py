@@ -10,7 +10,7 @@ other tasks lie elsewhere. Then comes ``available_at``, before which nothing of 
 until ``not_before``. Whatever a claim has looked at in vain it holds back until its next item is due, so that it is
 looked at once and not at each turn, and not even after a restart; and a claim begins by lifting what is due.
 
-What was learnt so is true until the job gets a queued item: :func:`~jobd.store.transitions.count_moves` and an addition
+What was learnt so is true until the job gets a queued item: :func:`~jobd.store.counters.count_moves` and an addition
 set ``available_at`` back to 0 in their own transaction. ``held_back`` among the invariants tells who forgets it, and
 nothing is held back for its items longer than an hour. Both are bounded: a claim that has held back or lifted ``MOST``
 jobs says that it is ``tired``, and the next one goes on. If it has found nothing, ``scout`` goes ahead of it.

@@ -8,7 +8,8 @@ from jobd import process
 from jobd.errors import Conflict
 from jobd.states import RUNNING
 from jobd.store.batches import BATCH, Pace, always, in_batches, slices, through
-from jobd.store.transitions import Answer, note_job
+from jobd.store.events import note_job
+from jobd.store.transitions import Answer
 from jobd.store.verbs import WAITED_FOR, asked, refusal
 
 if TYPE_CHECKING:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jobd.errors import Conflict
 from jobd.states import QUEUED
-from jobd.store.transitions import Event, Move, count_moves
+from jobd.store.counters import count_moves
+from jobd.store.events import Event
+from jobd.store.transitions import Move
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,7 +10,7 @@ import functools
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jobd.store.batches import BATCH, Pace, always, slices, through
-from jobd.store.transitions import note_job
+from jobd.store.events import note_job
 from jobd.store.verbs import WAITED_FOR
 
 if TYPE_CHECKING:

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Final
 from jobd.errors import Conflict
 from jobd.states import CANCELLED, FAILED, QUEUED
 from jobd.store.batches import BATCH, Pace, breathe
+from jobd.store.counters import count_moves
 from jobd.store.ending import end_jobs
+from jobd.store.events import Event, record
 from jobd.store.links import BLOCKED
 from jobd.store.requeue import ANEW
-from jobd.store.transitions import Event, JobMove, Move, count_moves, job_move, move_jobs, record
+from jobd.store.transitions import JobMove, Move, job_move, move_jobs
 from jobd.store.verbs import Asked, asked, refusal, refuse_halves
 
 if TYPE_CHECKING:

@@ -10,11 +10,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jobd.states import CANCELLED, COMPLETED, FAILED, RUNNING, SKIPPED
+from jobd.store.counters import count_moves
 from jobd.store.ending import Ended, count_completed, end_jobs
+from jobd.store.events import record
 from jobd.store.failures import Permanent
 from jobd.store.halting import halt
 from jobd.store.outcome import BACK, GIVEN_UP, RELEASED, Outcome, kind_of, status_of
-from jobd.store.transitions import count_moves, record
 from jobd.store.writers import Uneven, completions, item_event, write
 
 if TYPE_CHECKING:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 from jobd.states import CANCELLED, FAILED, QUEUED, WAITING
 from jobd.store.batches import BATCH, Pace, always, in_batches
+from jobd.store.counters import count_moves
 from jobd.store.ending import end_jobs
-from jobd.store.transitions import OPEN, Answer, Event, Move, count_moves, note_job, record
+from jobd.store.events import Event, note_job, record
+from jobd.store.transitions import OPEN, Answer, Move
 from jobd.store.verbs import asked, refusal, refuse_halves
 
 if TYPE_CHECKING:

@@ -15,13 +15,13 @@ from jobd.states import COMPLETED, QUEUED
 from jobd.store.additions import Addition, Known, read_job
 from jobd.store.chunks import Chunks, insert, source_of
 from jobd.store.ending import end_jobs
+from jobd.store.events import Event
 from jobd.store.fall import fall
 from jobd.store.follow import follow
 from jobd.store.links import link
 from jobd.store.removal import remove_job, request_removal, submitter_lives
 from jobd.store.steer import work_off
 from jobd.store.submission import Submission, Submitted
-from jobd.store.transitions import Event
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -6,8 +6,10 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from jobd.states import QUEUED, SKIPPED
+from jobd.store.counters import count_moves
 from jobd.store.ending import end_jobs
-from jobd.store.transitions import Event, Move, count_moves, record
+from jobd.store.events import Event, record
+from jobd.store.transitions import Move
 from jobd.store.unique import Wanted, of_policy, reason, taken
 
 if TYPE_CHECKING:

@@ -11,12 +11,13 @@ import enum
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from jobd.errors import IllegalTransition, NotFound
-from jobd.states import EDGES, ITEM_ENDS, QUEUED, RUNNING, legal
+from jobd.states import EDGES, ITEM_ENDS, RUNNING, legal
+from jobd.store.events import Event
 from jobd.store.links import crossed
 from jobd.store.watchlist import note_ends
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from jobd.store.base import Connection, Store
 
@@ -149,54 +150,6 @@ def transition(
     raise IllegalTransition(what, move.edge.name, status, legal(move.table, status))
 
 
-class Event(NamedTuple):
-    """One row of the history."""
-
-    job_id: int
-    item_id: int | None
-    name: str
-    from_status: str | None
-    to_status: str | None
-    at: int
-    actor: str
-    attempt: int | None = None
-    external_id: str | None = None
-    message: str | None = None
-    count: int | None = None  # type: ignore[assignment] # hides tuple.count, which nobody calls on a row
-
-
-_EVENT_COLUMNS: Final = ", ".join(Event._fields)
-
-
-def record(store: Store, connection: Connection, events: Sequence[Event]) -> None:
-    """Append events."""
-    if events:
-        store.news.happened(events)
-        rows = store.rows(*Event._fields)
-        connection.execute(
-            f"insert into job_events ({_EVENT_COLUMNS}) select {_EVENT_COLUMNS} from {rows} as m",
-            (store.pack(events),),
-        )
-
-
-_ALIKE: Final = (
-    "insert into job_events (job_id, item_id, name, from_status, to_status, at, actor, attempt, message)"
-    " select i.job_id, i.id, ?, ?, ?, ?, ?, i.attempt, ? from {rows} as m cross join job_items as i where i.id = m.id"
-)
-
-
-def record_alike(store: Store, connection: Connection, item_ids: Sequence[int], event: Event) -> None:
-    """Append one event for each of these items, as ``event`` says but for the job, the item and its attempt.
-
-    A seventh of the time that as many of :func:`record` take: only the ids pass through this process.
-    """
-    store.news.happened_alike(event, "items", item_ids)
-    params = (event.name, event.from_status, event.to_status, event.at, event.actor, event.message)
-    connection.execute(
-        _ALIKE.format(rows=store.rows("id")), (*params, store.pack([(item_id,) for item_id in item_ids]))
-    )
-
-
 class JobMove(NamedTuple):
     """One job of a batch: the status that it leaves, and the message of its event."""
 
@@ -305,55 +258,3 @@ def transition_job(
         raise IllegalTransition(f"job {job_id}", move.edge.name, status, legal("jobs", status))
     move_jobs(store, connection, move, [JobMove(job_id, status, message)], now=now, actor=actor, params=params)
     return Answer.APPLIED
-
-
-def note_job(
-    store: Store, connection: Connection, job_id: int, name: str, *, now: int, actor: str, message: str | None = None
-) -> None:
-    """Record a request or a pause: an event from the status to itself, counted in the version."""
-    connection.execute("update jobs set version=version+1 where id=?", (job_id,))
-    status = connection.execute("select status from jobs where id=?", (job_id,)).fetchone()[0]
-    record(store, connection, [Event(job_id, None, name, status, status, now, actor, message=message)])
-
-
-def count_moves(
-    store: Store,
-    connection: Connection,
-    moved: Mapping[int, int],
-    source: str,
-    target: str,
-    *,
-    progress: int | None,
-) -> None:
-    """Move the counters of jobs with their items: so many of each job went from ``source`` to ``target``.
-
-    ``queued`` is what remains of the total and is not kept. ``progress`` is the time of a settlement; None where
-    nothing was settled. A job that gets queued items is looked at by the next claim, whatever held it back.
-    """
-    sets = [
-        f"items_{status} = items_{status} {sign} ?"
-        for status, sign in ((source, "-"), (target, "+"))
-        if status != QUEUED
-    ]
-    if target == QUEUED:
-        sets.append("available_at = 0")
-    if progress is not None:
-        sets.append("progress_at = ?")
-    store.news.moved("items", target, sum(moved.values()))
-    alike: dict[int, list[tuple[int]]] = {}
-    for job_id, count in moved.items():
-        alike.setdefault(count, []).append((job_id,))
-    statement = f"update jobs set {', '.join(sets)} where id in (select id from {store.rows('id')} as m)"
-    counters = (source != QUEUED) + (target != QUEUED)
-    for count, ids in alike.items():
-        params = [count] * counters + ([] if progress is None else [progress])
-        connection.execute(statement, (*params, store.pack(ids)))
-
-
-def last_errors(store: Store, connection: Connection, errors: Mapping[int, str | None]) -> None:
-    """Keep the error of the item that failed last, by job."""
-    if errors:
-        connection.execute(
-            f"update jobs set last_error = m.error from {store.rows('id', 'error')} as m where jobs.id = m.id",
-            (store.pack(list(errors.items())),),
-        )

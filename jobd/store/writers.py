@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jobd.states import CANCELLED, COMPLETED, FAILED, QUEUED, RUNNING, SKIPPED
 from jobd.store import watchlist
+from jobd.store.counters import count_moves, last_errors
 from jobd.store.defer import Deferral, defer_in, not_written
+from jobd.store.events import Event, record
 from jobd.store.outcome import (
     BACK,
     DEFERRED,
@@ -23,7 +25,7 @@ from jobd.store.outcome import (
     kind_of,
     reason,
 )
-from jobd.store.transitions import Event, Move, count_moves, last_errors, record
+from jobd.store.transitions import Move
 from jobd.store.unique import Judged, Wanted, hold, judge, store_results
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import pytest
 from jobd.errors import NotFound, UsageError
 from jobd.states import ITEM_STATUSES
 from jobd.store import details, figures, reads, results
-from jobd.store.transitions import Event, record
+from jobd.store.events import Event, record
 
 NOW = 1_795_305_600_000
 

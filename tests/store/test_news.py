@@ -12,11 +12,12 @@ from jobd.maintenance.evidence import Holder, Rules
 from jobd.maintenance.recover import recover
 from jobd.states import FAILED, QUEUED, RUNNING
 from jobd.store import steer
+from jobd.store.counters import count_moves
+from jobd.store.events import Event, note_job, record
 from jobd.store.outcome import Outcome
 from jobd.store.settle import settle
 from jobd.store.submission import Submission
 from jobd.store.submit import submit
-from jobd.store.transitions import Event, count_moves, note_job, record
 
 
 @pytest.fixture

@@ -10,24 +10,14 @@ import pytest
 from jobd.errors import IllegalTransition, NotFound
 from jobd.states import COMPLETED, EDGES, ITEM_STATUSES, JOB_ENDS, JOB_STATUSES, legal
 from jobd.store.claim import Turns, claim
+from jobd.store.counters import count_moves
+from jobd.store.events import Event, note_job, record
 from jobd.store.failures import Permanent
 from jobd.store.outcome import Outcome
 from jobd.store.settle import settle
 from jobd.store.sqlite import SqliteStore
 from jobd.store.steer import request_cancel, work_off
-from jobd.store.transitions import (
-    Answer,
-    Event,
-    JobMove,
-    Move,
-    count_moves,
-    job_move,
-    move_jobs,
-    note_job,
-    record,
-    transition,
-    transition_job,
-)
+from jobd.store.transitions import Answer, JobMove, Move, job_move, move_jobs, transition, transition_job
 
 NOW = 1_795_305_600_000
 LATER = NOW + 1_000
