@@ -64,7 +64,7 @@ _EVERY: Final = {"share": 1.0, "recovery": 1.0, "again": 0.01}
 PARTS: Final = {
     "boundaries": Part(boundaries.run, {"share": 0.02, "recovery": 0.001, "again": 0.001}, _EVERY),
     "prefixes": Part(prefixes.run, {"every": 1, "times": 2}, {"every": 1, "times": 20}),
-    "power": Part(power.run, {"cuts": 100}, {"cuts": 20_000}),
+    "power": Part(power.run, {"cuts": 100}, {"cuts": 5_000}),
     "model": Part(model.run, {"examples": 60, "steps": 30}, {"examples": 3_000, "steps": 80}),
     "kills": Part(kills.run, {"forked": 950, "started": 50}, {"forked": 9_500, "started": 500}),
     "writers": Part(_of_locks(locks.writers), {"seconds": 60}, {"seconds": 60}, timed=True),
