@@ -1,46 +1,31 @@
-"""The dispatcher: one thread, one loop. It waits for outcomes, a wake or the next due time; then, in one transaction,
-settles what has arrived, ends jobs and claims what fits; and only after the commit does the registry forget and the
-executors learn.
-"""
+"""The dispatcher: one thread, one loop. It waits for outcomes, a wake or the next due time, and takes a turn."""
 
 from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from jobd import clock
-from jobd.engine.arrivals import STALE, Arrivals
-from jobd.engine.batch import HOLD, Batch
-from jobd.engine.bounds import Bounds, Started
-from jobd.engine.claims import Claims
+from jobd.engine.arrivals import STALE
+from jobd.engine.batch import HOLD
 from jobd.engine.outlive import kept
-from jobd.engine.pace import AHEAD
-from jobd.engine.points import Crash, reach
-from jobd.engine.pools import Pools
-from jobd.engine.runner import Attempt
-from jobd.engine.sparingly import Sparingly
+from jobd.engine.points import Crash
 from jobd.errors import UsageError
-from jobd.policy import COMMAND
 from jobd.store.base import CLIENT_PATIENCE
 from jobd.store.failures import Transient
-from jobd.store.outcome import LOOK_AGAIN, RUN_ON, Outcome
-from jobd.store.ready import has_jobs
-from jobd.store.settle import Settled, settle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
-    from jobd.engine.executor import Deliver, Executor
-    from jobd.engine.solitude import Solitude
+    from jobd.engine.arrivals import Arrival
+    from jobd.engine.sparingly import Sparingly
+    from jobd.engine.turn import Turn, Turned
     from jobd.engine.wake import Wake
     from jobd.errors import JobdError
     from jobd.maintenance.time_out import Hung
-    from jobd.store.base import Connection
-    from jobd.store.claim import Claimed
+    from jobd.store.outcome import Outcome
     from jobd.store.sqlite import SqliteStore
-    from jobd.store.unique import Unique
-    from jobd.tasks import Task
 
 log = logging.getLogger("jobd.dispatcher")
 
@@ -50,65 +35,36 @@ SOON: Final = 0.005  # within which somebody who rings for something beside item
 HUNG: Final = 60.0  # seconds after which a turn that has not ended never will
 
 
-class Turn(NamedTuple):
-    """What one transaction did."""
-
-    settled: Settled | None
-    claimed: list[Claimed]
-    skipped: int = 0  # items that were left out of the claim for good
-
-
 class Dispatcher:
-    """Claims for, and settles what comes from, the executors. ``run`` is the thread's body.
+    """Takes ``turn`` whenever there is something to do. ``run`` is the thread's body.
 
-    ``executor`` makes the one of an isolation, given where it delivers.
+    It is ``degraded`` for as long as the store cannot be written.
     """
 
     def __init__(
         self,
         store: SqliteStore,
+        turn: Turn,
         *,
-        daemon_id: int,
-        tasks: Mapping[str, Task[..., object]],
         wake: Wake,
-        executor: Callable[[str, Deliver], Executor],
         rescue: Callable[[Sequence[Outcome]], None],
-        after_commit: Callable[[], None],
         rung: Callable[[], None],
-        halted: Callable[[], None],
         drain: float,
-        trouble: Sparingly | None = None,
-        ahead: float = AHEAD,
-        started: Started | None = None,
+        trouble: Sparingly,
     ) -> None:
-        self.registry: dict[int, Attempt] = {}
+        self.registry = turn.registry
         self.degraded: str | None = None
-        self.accepting = True
         self._store = store
-        self._daemon_id = daemon_id
-        self._actor = f"daemon {daemon_id}"
-        self._tasks = tasks
+        self._turn = turn
+        self._arrivals = turn.arrivals
+        self._pools = turn.pools
         self._wake = wake
-        self._ahead = ahead
-        self._started = {} if started is None else started
-        self._arrivals = Arrivals(self.registry, wake.nudge)
-        self._pools = Pools(
-            tasks,
-            executor=lambda isolation: executor(isolation, self._arrivals.deliver),
-            claims=self._claims_for,
-            rests=self._rests,
-        )
         self._rescue = rescue
-        self._after_commit = after_commit
         self._rung = rung
-        self._halted = halted
         self._drain = drain
+        self._trouble = trouble
         self._attend_by: float | None = 0.0
         self._handed = False
-        self._fatal: JobdError | Crash | None = None
-        self._trouble = trouble or Sparingly(log)
-        self._batch = Batch()
-        self._held = 0.0
         self._seen = -1
         self._glanced = 0.0
         self._stop_at: float | None = None
@@ -142,7 +98,7 @@ class Dispatcher:
     @property
     def free_since(self) -> float | None:
         """Return since when (awake time) a slot was free at any moment, and nothing to claim for it; None where not."""
-        return self._pools.free_since if self.accepting and self.degraded is None else None
+        return self._pools.free_since if self._turn.accepting and self.degraded is None else None
 
     # -- what other threads call ----------------------------------------------------------------------------------
 
@@ -159,15 +115,19 @@ class Dispatcher:
     def stop(self, drain: float) -> None:
         """Claim no more, and leave when nothing runs or after ``drain`` seconds. Call again to shorten it."""
         # Here and not in the loop, which may be about to claim.
-        self.accepting = False
+        self._turn.accepting = False
         until = clock.awake() + drain
         self._stop_at = until if self._stop_at is None else min(until, self._stop_at)
         self._wake.ring()
 
     def fail(self, error: JobdError | Crash) -> None:
         """Leave because the store cannot be used any more."""
-        self._fatal = error
+        self._turn.fatal = error
         self._wake.ring()
+
+    def withdraw(self, job_ids: Collection[int]) -> None:
+        """Tell the handlers of these jobs that they are being cancelled."""
+        self._turn.withdraw(job_ids)
 
     def close(self) -> None:
         """Have the executors begin nothing more."""
@@ -181,16 +141,20 @@ class Dispatcher:
         Raises:
             StoreUnusable: the file can no longer be used; what had arrived is in the rescue file.
         """
-        pending: list[tuple[Attempt, Outcome]] = []
+        pending: list[Arrival] = []
         try:
             while not self._finished(pending):
                 self._turned_at = clock.awake()
                 try:
                     self._rest(pending)
-                    self._collect(pending)
-                    if pending or self._arrivals.late or self._wants():
-                        turn = self._turn([outcome for _, outcome in pending])
-                        self._commit(turn, pending)
+                    self._turn.collect(pending)
+                    if pending or self._arrivals.late or self._turn.wanted():
+                        turned = self._turn.take([outcome for _, outcome in pending])
+                        if self.degraded:
+                            self._trouble.warning("the store can be written again")
+                            self.degraded = None
+                        self._handed = bool(turned.claimed)
+                        self._turn.learn(turned, pending)
                         pending.clear()
                 except Transient as error:
                     self._hold_out(error, pending)
@@ -203,29 +167,29 @@ class Dispatcher:
         finally:
             self.close()
 
-    def step(self) -> Turn:
+    def step(self) -> Turned:
         """Take one turn for an executor that runs in this very thread: settle what has arrived, claim what is due.
 
         Raises:
             JobdError: the store could not be written for as long as a client tries; what had arrived is in the rescue
                 file.
         """
-        pending: list[tuple[Attempt, Outcome]] = []
+        pending: list[Arrival] = []
         try:
-            self._collect(pending)
+            self._turn.collect(pending)
             # Whatever has run since the last turn may have added items, and jobs.
             self._pools.grow()
             self._pools.look()
-            turn = self._turn([outcome for _, outcome in pending], patience=CLIENT_PATIENCE)
-            self._commit(turn, pending)
+            turned = self._turn.take([outcome for _, outcome in pending], patience=CLIENT_PATIENCE)
+            self._turn.learn(turned, pending)
         except Crash:
             raise
         except BaseException:
             self._outlive(pending)
             raise
-        return turn
+        return turned
 
-    def _outlive(self, pending: Sequence[tuple[Attempt, Outcome]]) -> None:
+    def _outlive(self, pending: Sequence[Arrival]) -> None:
         """The store is gone: keep every outcome beside it, also of what still ends in time."""
         until = clock.awake() + self._drain
 
@@ -243,9 +207,9 @@ class Dispatcher:
         for outcomes in kept(pending, pools=self._pools, arrivals=self._arrivals, attempts=attempts, sleep=sleep):
             self._rescue(outcomes)
 
-    def _finished(self, pending: Sequence[tuple[Attempt, Outcome]]) -> bool:
-        if self._fatal is not None:
-            raise self._fatal
+    def _finished(self, pending: Sequence[Arrival]) -> bool:
+        if self._turn.fatal is not None:
+            raise self._turn.fatal
         if self._stop_at is None:
             return False
         if self.registry and clock.awake() >= self._stop_at:
@@ -261,9 +225,9 @@ class Dispatcher:
             self._rung()
             self._grow()
         self._wake.prepare()
-        busy = bool(pending or self._arrivals or self._wants())
-        if busy and self._held >= HOLD:
-            self._held = 0.0
+        busy = bool(pending or self._arrivals or self._turn.wanted())
+        if busy and self._turn.held >= HOLD:
+            self._turn.held = 0.0
             time.sleep(GAP)
         if busy and clock.real() - self._glanced < STALE:
             return
@@ -278,7 +242,7 @@ class Dispatcher:
                 self._attend_by = self._glanced + SOON
         self._pools.look_at_the_time(clock.now())
         if not busy:
-            self._held = 0.0
+            self._turn.held = 0.0
 
     def _has_changed(self) -> bool:
         """Say, once in a while, whether another connection has committed since it was last asked.
@@ -314,125 +278,12 @@ class Dispatcher:
             patience = min(patience, max(0.0, self._stop_at - clock.awake()))
         return patience
 
-    def _collect(self, pending: list[tuple[Attempt, Outcome]]) -> None:
-        self._arrivals.collect(pending, self._pools, self._batch.size, accepting=self.accepting)
-
-    def withdraw(self, job_ids: Collection[int]) -> None:
-        """Tell the handlers of these jobs that they are being cancelled."""
-        for attempt in tuple(self.registry.values()):
-            if attempt.claimed.job_id in job_ids and not attempt.cancelled:
-                attempt.cancelled = True
-                self._pools.cancel(attempt)
-
-    def _claims_for(self, tasks: Mapping[str, Task[..., object]], slots: int, solitude: Solitude) -> Claims:
-        return Claims(
-            self._store,
-            daemon_id=self._daemon_id,
-            tasks=tasks,
-            slots=slots,
-            unique=self._unique,
-            solitude=solitude,
-            bounds=Bounds(tasks, self._started),
-            ahead=self._ahead,
-        )
-
-    def _rests(self, task: Task[..., object]) -> bool:
-        """Say whether it is the task that every app has, in a file that has no job of it: there it costs nothing."""
-        return task.policy.isolation == COMMAND and not self._store.read(lambda found: has_jobs(found, task.name))
-
-    def _unique(self) -> dict[str, Unique]:
-        return {name: once for name, task in self._tasks.items() if (once := task.policy.once) is not None}
-
-    # -- one transaction ------------------------------------------------------------------------------------------
-
-    def _wants(self) -> bool:
-        """Say whether there is a reason to begin a transaction though nothing has arrived."""
-        return self.accepting and self._pools.wanted()
-
-    def _turn(self, outcomes: Sequence[Outcome], patience: float = 0) -> Turn:
-        if self._fatal is not None:
-            # It came while this thread slept: what is written now, nobody would read.
-            raise self._fatal
-        now = clock.now()
-        if self.accepting and not outcomes:
-            self._pools.scout(now)
-        began = 0.0
-
-        def work(connection: Connection) -> Turn:
-            nonlocal began
-            # Not before: for how long others had the lock says nothing of how much this may take, and less beside
-            # them would be less still.
-            began = clock.awake()
-            settled = None
-            if outcomes or self._arrivals.late:
-                settled = settle(
-                    self._store, connection, outcomes, now=now, actor=self._actor, late=self._arrivals.late
-                )
-                reach("settle.before_commit")
-            claimed: list[Claimed] = []
-            skipped = 0
-            if self.accepting:
-                claimed, skipped = self._pools.claim(connection, outcomes, self._batch.size, now)
-            if claimed:
-                reach("claim.before_commit")
-            return Turn(settled, claimed, skipped)
-
-        turn = self._store.write(work, patience=patience)
-        held = clock.awake() - began
-        self._held += held
-        self._batch.held(held)
-        return turn
-
-    def _commit(self, turn: Turn, pending: Sequence[tuple[Attempt, Outcome]]) -> None:
-        """The store first, memory after: the registry follows what has committed."""
-        if turn.settled is not None:
-            reach("settle.after_commit")
-            if turn.settled.unstorable:
-                self._rescue(turn.settled.unstorable)
-            if turn.settled.halted:
-                self.withdraw(turn.settled.halted)
-                self._halted()
-        self._arrivals.late.clear()
-        for attempt, outcome in pending:
-            del self.registry[attempt.claimed.item_id]
-            if outcome.kind in RUN_ON and not attempt.abandoned:
-                self._give_up(attempt)
-        if pending:
-            self._pools.left([attempt.claimed for attempt, _ in pending])
-            if any(outcome.kind in LOOK_AGAIN for _, outcome in pending):
-                # When they are due, the next claim finds out.
-                self._pools.look()
-        if turn.claimed:
-            reach("claim.after_commit")
-            awake = clock.awake()
-            attempts = [Attempt(claimed, self._tasks[claimed.task], awake) for claimed in turn.claimed]
-            self.registry.update([(attempt.claimed.item_id, attempt) for attempt in attempts])
-            self._pools.started(turn.claimed)
-            self._arrivals.overdue.handed(attempts, awake)
-            self._pools.hand(attempts)
-        self._handed = bool(turn.claimed)
-        if self.degraded:
-            self._trouble.warning("the store can be written again")
-            self.degraded = None
-        self._after_commit()
-
-    def _give_up(self, attempt: Attempt) -> None:
-        """Tell the handler that its attempt is not the item's any more, and give its place to others."""
-        attempt.abandoned = attempt.cancelled = True
-        self._pools.abandon(attempt)
-        if hang := self._pools.ailment:
-            self._trouble.warning("degraded: %s; jobd start anew ends them", hang)
-
-    def _hold_out(self, error: Transient, pending: Sequence[tuple[Attempt, Outcome]]) -> None:
+    def _hold_out(self, error: Transient, pending: Sequence[Arrival]) -> None:
         """Keep what has arrived, claim nothing, and try again: handlers go on meanwhile."""
         if self.degraded != error.reason:
             self._trouble.warning("degraded: %s; outcomes are kept until the store can be written", error.reason)
         self.degraded = error.reason
-        self._pools.undone()
-        for attempt, outcome in pending:
-            # Its handler may be who holds the lock. Where it can be ended, that must not wait for the store.
-            if outcome.kind in RUN_ON and not attempt.abandoned and self._pools.apart(attempt):
-                self._give_up(attempt)
+        self._turn.undone(pending)
         if self._stop_at is not None and clock.awake() >= self._stop_at:
             raise error
         time.sleep(0.0 if error.waited else 0.5)

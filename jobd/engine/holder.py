@@ -17,6 +17,7 @@ from jobd.engine.lock import Lock, Owner
 from jobd.engine.pace import AHEAD
 from jobd.engine.points import Crash
 from jobd.engine.sparingly import Sparingly
+from jobd.engine.turn import Turn
 from jobd.engine.upkeep import Upkeep
 from jobd.engine.wake import Wake
 from jobd.engine.wal import Wal
@@ -110,18 +111,12 @@ class Holder(abc.ABC):
         self._wal = Wal(self._store, self._settings.checkpoint_bytes, self._trouble)
         self._dispatcher = Dispatcher(
             self._store,
-            daemon_id=self.id,
-            tasks=self._tasks,
+            self._turning(),
             wake=self._wake,
-            executor=self._executor,
             rescue=self._keep,
-            after_commit=self._wal.after_commit,
             rung=self._attend,
-            halted=self._finish_halted,
             drain=self._settings.drain,
             trouble=self._trouble,
-            ahead=self._ahead,
-            started=self._rated,
         )
         undo.callback(self._dispatcher.close)
         self._upkeep = self._keeping()
@@ -137,6 +132,21 @@ class Holder(abc.ABC):
 
     def _lived_on(self, last: daemons.Sign, me: process.Process) -> bool:  # noqa: ARG002 - it can tell of others
         return False
+
+    def _turning(self) -> Turn:
+        return Turn(
+            self._store,
+            daemon_id=self.id,
+            tasks=self._tasks,
+            nudge=self._wake.nudge,
+            executor=self._executor,
+            rescue=self._keep,
+            after_commit=self._wal.after_commit,
+            halted=self._finish_halted,
+            trouble=self._trouble,
+            ahead=self._ahead,
+            started=self._rated,
+        )
 
     def _keeping(self) -> Upkeep:
         return Upkeep(

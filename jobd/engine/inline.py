@@ -137,7 +137,7 @@ class Inline(Holder):
                 if self._line is not None:
                     self._line.work()
         except KeyboardInterrupt:
-            self._dispatcher.accepting = False
+            self._dispatcher.stop(self._settings.drain)
             self._dispatcher.step()
             raise
         return Drained(dict(counts), self._next_at(), recovered)

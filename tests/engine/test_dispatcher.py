@@ -13,9 +13,11 @@ import pytest
 from jobd import Skip
 from jobd.engine import dispatcher as dispatching
 from jobd.engine import held_up
+from jobd.engine import turn as turning
 from jobd.engine.arrivals import Arrivals
-from jobd.engine.dispatcher import HOLD, Dispatcher
+from jobd.engine.dispatcher import HOLD
 from jobd.engine.pace import Pace
+from jobd.engine.turn import Turn
 from jobd.store.claim import Lane
 from jobd.store.failures import Transient
 from jobd.store.invariants import check
@@ -53,14 +55,14 @@ class Watch:
 @pytest.fixture
 def watch(monkeypatch):
     watch = Watch()
-    turn = Dispatcher._turn
+    take = Turn.take
 
     def noted(self, outcomes):
-        answer = turn(self, outcomes)
+        answer = take(self, outcomes)
         watch.note(answer)
         return answer
 
-    monkeypatch.setattr(Dispatcher, "_turn", noted)
+    monkeypatch.setattr(Turn, "take", noted)
     return watch
 
 
@@ -80,13 +82,13 @@ def sound(app):
 def at(monkeypatch):
     """Have something done when the dispatcher reaches a named point."""
     hooks = {}
-    reach = dispatching.reach
+    reach = turning.reach
 
     def reached(name):
         reach(name)
         hooks.get(name, lambda: None)()
 
-    monkeypatch.setattr(dispatching, "reach", reached)
+    monkeypatch.setattr(turning, "reach", reached)
     return hooks.__setitem__
 
 
@@ -239,7 +241,7 @@ def test_no_more_is_claimed_ahead_than_50_ms_of_work(app, holds, gate, paced, mo
     job = holds.submit([0, 1, 3, 5, *range(7, 100, 2)])
     with app.daemon(workers=2) as daemon:
         until(lambda: count(rows, "completed") == 1 and count(rows, "running") == 2 + ahead)
-        until(lambda: not daemon._dispatcher._wants() and daemon._dispatcher._wake._sleeping)
+        until(lambda: not daemon._dispatcher._turn.wanted() and daemon._dispatcher._wake._sleeping)
         assert count(rows, "running") == 2 + ahead
         gate.opened.set()
         job.wait(SECONDS)
@@ -378,23 +380,23 @@ def test_the_gap_follows_the_work_and_not_the_clock(app, gaps, monkeypatch, hold
 def test_a_transaction_that_took_too_long_makes_the_next_smaller_and_a_short_one_larger(app, monkeypatch):
     """The batch follows what 10 ms hold, between 64 and 2,000 items."""
     with app.daemon(workers=1) as daemon:
-        dispatcher = daemon._dispatcher
+        turn = daemon._dispatcher._turn
         daemon.stop()
         assert daemon.join(SECONDS)
     seconds = []
-    dispatcher._batch.size = 64
-    monkeypatch.setattr(dispatching.clock, "awake", seconds.pop)
+    turn.batch.size = 64
+    monkeypatch.setattr(turning.clock, "awake", seconds.pop)
 
-    def turn(lasted):
+    def sized(lasted):
         seconds[:] = [lasted, 0.0]
-        dispatcher._turn([])
-        return dispatcher._batch.size
+        turn.take([])
+        return turn.batch.size
 
-    assert [turn(0.001) for _ in range(6)] == [128, 256, 512, 1_024, 2_000, 2_000]
-    assert turn(0.007) == 2_000
-    assert turn(0.016) == 1_000
-    assert turn(0.1) == 80
-    assert turn(10.0) == 64
+    assert [sized(0.001) for _ in range(6)] == [128, 256, 512, 1_024, 2_000, 2_000]
+    assert sized(0.007) == 2_000
+    assert sized(0.016) == 1_000
+    assert sized(0.1) == 80
+    assert sized(10.0) == 64
 
 
 # -- what is not JSON -------------------------------------------------------------------------------------------------

@@ -294,7 +294,7 @@ def test_an_outcome_that_cannot_be_written_is_kept_and_settled_by_the_next(app, 
         return write(work, patience=patience)
 
     write = app.store.write
-    monkeypatch.setattr("jobd.engine.dispatcher.Dispatcher._turn", turn_with(busy))
+    monkeypatch.setattr("jobd.engine.turn.Turn.take", turn_with(busy))
     with pytest.raises(StoreBusy):
         app.drain()
     assert dispatched[-1] >= 10
@@ -307,9 +307,9 @@ def test_an_outcome_that_cannot_be_written_is_kept_and_settled_by_the_next(app, 
 
 def turn_with(write):
     """A turn whose write is replaced."""
-    from jobd.engine.dispatcher import Dispatcher
+    from jobd.engine.turn import Turn
 
-    whole = Dispatcher._turn
+    whole = Turn.take
 
     def turn(self, outcomes, patience=0):
         store = self._store

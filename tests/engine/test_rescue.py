@@ -221,7 +221,7 @@ def lose(quick, witnessed, gate, until):
             assert gate.entered.wait(SECONDS)
             quick.close()
             change()
-            until(lambda: daemon._dispatcher._fatal)
+            until(lambda: daemon._dispatcher._turn.fatal)
             gate.opened.set()
             assert daemon.join(SECONDS)
         pytest.fail(f"job {job.id}: it did not say why it left")
@@ -297,14 +297,14 @@ def test_what_arrives_with_the_news_is_not_written_into_the_lost_file_any_more(q
     def leave():
         with quick.daemon(workers=1) as daemon:
             dispatcher = daemon._dispatcher
-            real = dispatcher._collect
+            real = dispatcher._turn.collect
 
             def collect(pending):
                 real(pending)
                 if pending:
                     dispatcher.fail(StoreUnusable("it is gone"))
 
-            dispatcher._collect = collect
+            dispatcher._turn.collect = collect
             echo.submit(["one"])
             gate.entered.set()
             assert daemon.join(SECONDS)

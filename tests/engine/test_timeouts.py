@@ -7,7 +7,7 @@ import threading
 import pytest
 from kit.beats import WITHOUT_BEATS
 
-from jobd.engine import dispatcher as dispatching
+from jobd.engine import turn as turning
 from jobd.engine.claims import Claims
 from jobd.engine.overdue import NEVER, Overdue
 from jobd.engine.runner import Attempt
@@ -240,7 +240,7 @@ def test_a_result_that_was_saved_before_the_timeout_wins_over_it(app, passes, ga
 
 def test_an_answer_that_comes_while_the_timeout_cannot_be_written_counts(app, passes, gate, monkeypatch, until):
     """The store first: until it has said so, the attempt is not given up."""
-    reach, tried, ended = dispatching.reach, threading.Event(), threading.Event()
+    reach, tried, ended = turning.reach, threading.Event(), threading.Event()
 
     @app.task(timeout=TIMEOUT)
     def slow(value):
@@ -254,7 +254,7 @@ def test_an_answer_that_comes_while_the_timeout_cannot_be_written_counts(app, pa
             raise Transient("locked", reason="locked", waited=0.001)
         reach(name)
 
-    monkeypatch.setattr(dispatching, "reach", refuse)
+    monkeypatch.setattr(turning, "reach", refuse)
     with app.daemon(workers=1) as daemon:
         job = slow.submit(["slow"])
         assert gate.entered.wait(SECONDS)

@@ -11,7 +11,7 @@ import types
 import pytest
 
 from jobd import Jobd
-from jobd.engine import dispatcher
+from jobd.engine import dispatcher, turn
 from jobd.engine.passes import PASSES, Pass
 from jobd.errors import DaemonRunning
 from jobd.maintenance.report import Report
@@ -70,13 +70,13 @@ def test_a_forked_child_does_not_hold_the_lock_of_its_killed_daemon(app, program
 
 def test_the_registry_knows_an_item_until_its_settlement_has_committed(app, monkeypatch):
     seen = []
-    settle = dispatcher.settle
+    settle = turn.settle
 
     def watched(store, connection, outcomes, **kwargs):
         seen.append({one.item_id for one in outcomes} <= set(daemon._dispatcher.registry))
         return settle(store, connection, outcomes, **kwargs)
 
-    monkeypatch.setattr(dispatcher, "settle", watched)
+    monkeypatch.setattr(turn, "settle", watched)
     app.task(double)
     with app.daemon() as daemon:
         job = app.submit("double", range(50)).wait(timeout=60)
