@@ -7,17 +7,18 @@ commit, by ``started`` and ``left``.
 from __future__ import annotations
 
 import collections
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from jobd import clock
 from jobd.engine.bounds import Bounds
+from jobd.engine.claiming import Claiming
 from jobd.engine.held_up import HeldUp
-from jobd.engine.limits import Limits, Round
+from jobd.engine.interruptions import Interruptions
+from jobd.engine.limits import Limits
 from jobd.engine.pace import AHEAD, Pace
 from jobd.engine.rounds import PAUSE, Rounds
-from jobd.engine.solitude import ALONE_FOR, Solitude
-from jobd.store.claim import Claimed, Lane, Turns, claim, claim_interrupted
-from jobd.store.interrupted import changed, interrupted
+from jobd.engine.solitude import Solitude
+from jobd.store.claim import Claimed, Lane, Turns
 from jobd.store.outcome import RUN_ON
 from jobd.store.ready import policies, scout, tasks_due
 from jobd.store.taken import Taken
@@ -26,29 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from jobd.store.base import Connection, Store
-    from jobd.store.claim import ClaimedJob
     from jobd.store.outcome import Outcome
     from jobd.store.unique import Unique
 
 LOOK: Final = 0.02  # seconds between looks at which tasks have something to claim ahead
-
-
-class _Here(NamedTuple):
-    """One transaction: its connection, its time, what it leaves out, how many more items of a bounded task and of
-    bounded jobs may start, and how many run beside in this process.
-    """
-
-    connection: Connection
-    now: int
-    taken: Taken | None
-    room: dict[str, int]
-    jobs: Round
-    beside: int
-
-    @property
-    def full(self) -> bool:
-        """Say whether it leaves out no more, so that the next one has to go on."""
-        return self.taken is not None and self.taken.full
 
 
 class Claims:
@@ -82,6 +64,7 @@ class Claims:
         self._full_until = clock.awake()
         self._turns = Turns()
         self._rounds = Rounds(PAUSE if ahead else 0.0)
+        self._interruptions = Interruptions(tasks, self.solitude, self._rounds)
         self._lost = False
         self._pace = Pace(ahead)
         self._flying: collections.Counter[str] = collections.Counter()  # what is in flight, by task
@@ -204,7 +187,10 @@ class Claims:
         jobs = self._limits.round(leaving, clock.awake())
         if jobs.full and self._limits.learn(policies(self._store, connection, jobs.full)):
             jobs = self._limits.round(leaving, clock.awake())
-        claimed = self._claim(_Here(connection, now, taken, room, jobs, beside), flying, most)
+        here = Claiming(
+            self._store, connection, self._turns, self._daemon_id, self._actor, now, taken, room, jobs, beside
+        )
+        claimed = self._claim(here, flying, most)
         if taken is None:
             return claimed, 0
         taken.end()
@@ -223,12 +209,12 @@ class Claims:
             return flying, flying
         return flying, flying + self._hanging + collections.Counter(lingering)
 
-    def _claim(self, here: _Here, flying: collections.Counter[str], most: int) -> list[Claimed]:
+    def _claim(self, here: Claiming, flying: collections.Counter[str], most: int) -> list[Claimed]:
         claimed: list[Claimed] = []
         again: list[int] = []
         self._lost = False
         if self.solitude.anybody:
-            claimed, blocked, again = self._claim_interrupted(here, flying.total())
+            claimed, blocked, again = self._interruptions.claim(here, self._slots, flying.total())
             if blocked:
                 self.more = False
                 self.due = here.now + int(blocked * 1000)
@@ -246,55 +232,7 @@ class Claims:
             self.due = min(again, default=None)
         return claimed
 
-    def _claim_interrupted(self, here: _Here, busy: int) -> tuple[list[Claimed], float, list[int]]:
-        """Return what was claimed, for how many seconds nothing else may be, and when to ask again (Unix ms).
-
-        What was interrupted once goes into free slots only, what was twice runs alone.
-        """
-        awake = clock.awake()
-        if blocked := self.solitude.occupied(awake):
-            return [], blocked, []
-        change = changed(here.connection, here.now)
-        again = [] if change.due is None else [change.due]
-        state = (change, len(self._tasks))
-        if pause := self._rounds.wait(state, awake):
-            return [], 0.0, [*again, here.now + int(pause * 1000) + 1]
-        found = interrupted(self._store, here.connection, self._tasks, after=self._rounds.after, now=here.now)
-        # One that its bounds hold back keeps nobody else waiting for it.
-        if alone := [job for job in self.solitude.alone(found) if self._may(job, here)]:
-            # The round stays here: whoever waits for the pool to itself must be found when it is empty.
-            if not busy + here.beside:
-                claimed = self._take_interrupted(here, alone, 1, Lane.ALONE)
-                return claimed, ALONE_FOR if claimed else 0.0, again
-            if blocked := self.solitude.emptying(awake):
-                return [], blocked, []
-        free = self._slots - busy
-        careful = self.solitude.careful(found)
-        claimed = self._take_interrupted(here, careful, free, self.solitude.lane) if free > 0 else []
-        self.solitude.anybody = bool(found.jobs or self._rounds.after)
-        # Where there is nobody, whoever says that there is again is to be believed at once.
-        worth = bool(found.careful or found.alone) or not self.solitude.anybody
-        self._rounds.looked(state, awake, last=found.last, found=worth)
-        return claimed, 0.0, again
-
-    def _may(self, job: ClaimedJob, here: _Here) -> bool:
-        return here.room.get(job.task, 1) > 0 and job.id not in here.jobs.full
-
-    def _take(self, here: _Here, limit: int, tasks: Collection[str]) -> list[Claimed]:
-        return claim(
-            self._store, here.connection, self._turns, limit=limit, tasks=tasks,
-            daemon_id=self._daemon_id, now=here.now, actor=self._actor, taken=here.taken, room=here.room,
-            bounded=here.jobs,
-        )  # fmt: skip
-
-    def _take_interrupted(self, here: _Here, jobs: Sequence[ClaimedJob], limit: int, lane: Lane) -> list[Claimed]:
-        return claim_interrupted(
-            self._store, here.connection, self._turns, jobs, limit=limit, lane=lane,
-            daemon_id=self._daemon_id, now=here.now, actor=self._actor, taken=here.taken, room=here.room,
-            bounded=here.jobs,
-        )  # fmt: skip
-
-    def _claim_fresh(self, here: _Here, flying: collections.Counter[str], most: int) -> list[Claimed]:
+    def _claim_fresh(self, here: Claiming, flying: collections.Counter[str], most: int) -> list[Claimed]:
         limit = min(self._slots - flying.total(), most)
         claimed: list[Claimed] = []
         if self._held_up.left(clock.awake()) is not None and flying.total() > 0:
@@ -302,14 +240,14 @@ class Claims:
             self.more = False
             return claimed
         if limit > 0:
-            claimed = self._take(here, limit, self._tasks)
+            claimed = here.take(limit, self._tasks)
             if len(claimed) < limit:
                 self.more = here.full or self._turns.tired
                 return claimed
             flying.update(item.task for item in claimed)
         return claimed + self._claim_ahead(here, flying, most - len(claimed))
 
-    def _claim_ahead(self, here: _Here, flying: collections.Counter[str], most: int) -> list[Claimed]:
+    def _claim_ahead(self, here: Claiming, flying: collections.Counter[str], most: int) -> list[Claimed]:
         """Claim ahead of the slots, of all tasks alike: while something waits in line no slot ever is free, and a task
         that is not in the line yet would wait until the last of the others has run.
         """
@@ -322,7 +260,7 @@ class Claims:
             if not rooms:
                 break
             limit = min(*rooms.values(), most - len(claimed))
-            ahead = self._take(here, limit, rooms)
+            ahead = here.take(limit, rooms)
             flying.update(item.task for item in ahead)
             claimed += ahead
             if self._turns.tired:
@@ -331,7 +269,7 @@ class Claims:
             self._ahead = len(ahead) == limit or here.full
         return claimed
 
-    def _asking(self, here: _Here) -> Collection[str]:
+    def _asking(self, here: Claiming) -> Collection[str]:
         """Return the tasks that have something to claim, as of the last look."""
         awake = clock.awake()
         if awake - self._asked >= LOOK:

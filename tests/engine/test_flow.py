@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from jobd import Cancelled, Fail, Retry, Skip, clock
-from jobd.engine import claims as claiming
+from jobd.engine import claiming
 from jobd.engine.bounds import Bounds
 from jobd.policy import LONGEST_BACKOFF
 from jobd.store.invariants import check
