@@ -11,11 +11,10 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-from jobd.states import QUEUED, RUNNING
-from jobd.store.counters import count_moves
+from jobd.states import RUNNING
 from jobd.store.held import MOST, hold_back, lift, sweep
 from jobd.store.ready import ClaimedJob, Standing, Turns, in_turn, survey
-from jobd.store.transitions import Move, job_move, move_alike
+from jobd.store.start import start
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -29,18 +28,6 @@ _ITEM_COLUMNS: Final = (
     "i.id as id, i.job_id as job_id, i.key as key, i.payload as payload, i.attempt as attempt, i.failures as failures"
 )
 _JOBS_AT_ONCE: Final = 500
-
-_START: Final = Move(
-    "job_items",
-    "start",
-    RUNNING,
-    sets=("attempt=attempt+1", "daemon_id=?", "started_at=?", "completed_at=null", "progress=null", "available_at=0"),
-)
-_START_JOB: Final = job_move(
-    "start", RUNNING, "started_at=coalesce(started_at, ?)", "progress_at=?", "timeout_at=? + job_timeout_ms",
-    # Not by count_moves: a job of one item is written once where it starts with its item.
-    "items_running=items_running+?",
-)  # fmt: skip
 
 
 class Lane(enum.Enum):
@@ -137,7 +124,7 @@ def claim(
         budget -= len(full) - before
         if picked:
             turns.served(priority, picked[-1][0].id)
-            claimed += _start(store, connection, picked, taken, daemon_id=daemon_id, now=now, actor=actor)
+            claimed += start(store, connection, picked, taken, daemon_id=daemon_id, now=now, actor=actor)
             if not turns.tired and len(jobs) < most and _all(standing, jobs, picked):
                 break
         elif budget <= 0:
@@ -188,7 +175,7 @@ def claim_interrupted(
             if not picked:
                 break
             turns.served(priority, picked[-1][0].id)
-            started = _start(store, connection, picked, taken, daemon_id=daemon_id, now=now, actor=actor)
+            started = start(store, connection, picked, taken, daemon_id=daemon_id, now=now, actor=actor)
             claimed += started
             begun = {item.job_id for item in started}
             group = [job._replace(status=RUNNING) if job.id in begun else job for job in group]
@@ -261,49 +248,3 @@ def _items(
         )  # fmt: skip
         found.append((job, item))
     return found
-
-
-def _start(
-    store: Store,
-    connection: Connection,
-    picked: Sequence[tuple[ClaimedJob, Claimed]],
-    taken: Taken | None,
-    *,
-    daemon_id: int,
-    now: int,
-    actor: str,
-) -> list[Claimed]:
-    """Start what is picked, but for what ``taken`` leaves out, and return it."""
-    if taken is not None:
-        picked = taken.without(picked)
-    if not picked:
-        return []
-    _START.run(store, connection, [(item.item_id,) for _, item in picked], (daemon_id, now))
-    counts: dict[int, int] = {}
-    for _, item in picked:
-        counts[item.job_id] = counts.get(item.job_id, 0) + 1
-    _start_jobs(store, connection, picked, counts, now=now, actor=actor)
-    if counts:
-        count_moves(store, connection, counts, QUEUED, RUNNING, progress=None)
-    return [item for _, item in picked]
-
-
-def _start_jobs(
-    store: Store,
-    connection: Connection,
-    picked: Sequence[tuple[ClaimedJob, Claimed]],
-    counts: dict[int, int],
-    *,
-    now: int,
-    actor: str,
-) -> None:
-    """Start the jobs of which these are the first items, each in one statement with its counter, and take them off
-    ``counts``.
-    """
-    alike: dict[int, list[int]] = {}
-    for job_id in {job.id: None for job, _ in picked if job.status == QUEUED}:
-        alike.setdefault(counts.pop(job_id), []).append(job_id)
-    for count, jobs in alike.items():
-        params = (now, now, now, count)
-        move_alike(store, connection, _START_JOB, jobs, QUEUED, now=now, actor=actor, params=params)
-        store.news.moved("items", RUNNING, count * len(jobs))
