@@ -69,6 +69,11 @@ class Bounds:
             if task is not None and task.policy.rate is not None:
                 self._started.setdefault(name, collections.deque()).extend([awake] * count)
 
+    def released(self, name: str, awake: float) -> None:
+        """One that was claimed then has never begun."""
+        if (started := self._started.get(name)) and awake in started:
+            started.remove(awake)
+
     def _within(self, name: str, awake: float) -> collections.deque[float]:
         """Return when what has started within the rate's time did."""
         rate = self._tasks[name].policy.rate

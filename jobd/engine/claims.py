@@ -99,17 +99,22 @@ class Claims:
         self._limits.left(claimed.job_id)
         self.more = True
 
-    def started(self, claimed: Sequence[Claimed]) -> None:
-        """A claim has committed."""
+    def started(self, claimed: Sequence[Claimed], awake: float) -> None:
+        """A claim has committed; ``awake`` is when."""
         counts: dict[str, int] = {}
         for item in claimed:
             counts[item.task] = counts.get(item.task, 0) + 1
         for task, count in counts.items():
             self._flying[task] += count
-        self._bounds.started(counts, clock.awake())
-        self._limits.started(claimed, clock.awake())
+        self._bounds.started(counts, awake)
+        self._limits.started(claimed, awake)
         if claimed[0].lane is Lane.ALONE:
-            self.solitude.begin(claimed[0].item_id, clock.awake())
+            self.solitude.begin(claimed[0].item_id, awake)
+
+    def released(self, claimed: Claimed, awake: float) -> None:
+        """An item whose claim committed then is given back without having begun: to no rate it has started."""
+        self._bounds.released(claimed.task, awake)
+        self._limits.released(claimed.job_id, awake)
 
     @property
     def slots(self) -> int:

@@ -49,6 +49,11 @@ class Limits:
                 if own.rate is not None:
                     self._started.setdefault(item.job_id, collections.deque()).append(awake)
 
+    def released(self, job_id: int, awake: float) -> None:
+        """An item of the job that was claimed then has never begun."""
+        if (started := self._started.get(job_id)) and awake in started:
+            started.remove(awake)
+
     def learn(self, policies: Iterable[tuple[int, str]]) -> bool:
         """Take what jobs say by now, and say whether that is anything new: somebody may want more at once."""
         before = dict(self._own)

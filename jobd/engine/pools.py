@@ -180,10 +180,14 @@ class Pools:
         for pool, theirs in self._by_pool(ended, lambda one: one[0]):
             pool.claims.arrived(theirs)
 
-    def started(self, claimed: Sequence[Claimed]) -> None:
-        """A claim has committed."""
+    def started(self, claimed: Sequence[Claimed], awake: float) -> None:
+        """A claim has committed; ``awake`` is when."""
         for pool, theirs in self._by_pool(claimed, lambda one: one.task):
-            pool.claims.started(theirs)
+            pool.claims.started(theirs, awake)
+
+    def released(self, attempt: Attempt) -> None:
+        """The settlement of an attempt that never began has committed."""
+        self._of[attempt.claimed.task].claims.released(attempt.claimed, attempt.claimed_at)
 
     def left(self, claimed: Sequence[Claimed]) -> None:
         """The settlement of these has committed."""

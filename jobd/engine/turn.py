@@ -15,7 +15,7 @@ from jobd.engine.points import Crash, reach
 from jobd.engine.pools import Pools
 from jobd.engine.runner import Attempt
 from jobd.policy import COMMAND
-from jobd.store.outcome import LOOK_AGAIN, RUN_ON, Outcome
+from jobd.store.outcome import LOOK_AGAIN, RELEASED, RUN_ON, Outcome
 from jobd.store.ready import has_jobs
 from jobd.store.settle import Settled, settle
 
@@ -171,6 +171,8 @@ class Turn:
             del self.registry[attempt.claimed.item_id]
             if outcome.kind in RUN_ON and not attempt.abandoned:
                 self._give_up(attempt)
+            if outcome.kind == RELEASED:
+                self.pools.released(attempt)
         if pending:
             self.pools.left([attempt.claimed for attempt, _ in pending])
             if any(outcome.kind in LOOK_AGAIN for _, outcome in pending):
@@ -181,7 +183,7 @@ class Turn:
             awake = clock.awake()
             attempts = [Attempt(claimed, self._tasks[claimed.task], awake) for claimed in turned.claimed]
             self.registry.update([(attempt.claimed.item_id, attempt) for attempt in attempts])
-            self.pools.started(turned.claimed)
+            self.pools.started(turned.claimed, awake)
             self.arrivals.overdue.handed(attempts, awake)
             self.pools.hand(attempts)
         self._after_commit()

@@ -34,7 +34,7 @@ class Turn:
         finally:
             connection.set_trace_callback(None)
         if claimed:
-            self.claims.started(claimed)
+            self.claims.started(claimed, clock.awake())
         return [(item.task, item.lane) for item in claimed]
 
     @property

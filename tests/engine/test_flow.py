@@ -9,6 +9,7 @@ import pytest
 from jobd import Cancelled, Fail, Retry, Skip, clock
 from jobd.engine import claiming
 from jobd.engine.bounds import Bounds
+from jobd.engine.threads import Threads
 from jobd.policy import LONGEST_BACKOFF
 from jobd.store.invariants import check
 
@@ -571,6 +572,20 @@ def test_who_must_run_alone_and_is_held_back_by_its_rate_stops_nobody(app, rows)
         _wait_for(lambda: others.refresh().counts.completed == 19)
         held.set()
         others.wait(SECONDS)
+
+
+@pytest.mark.parametrize(("of_task", "of_job"), [("1/h", None), (None, "1/h")])
+def test_what_was_given_back_without_having_begun_counts_for_no_rate(app, monkeypatch, rows, until, of_task, of_job):
+    ready, live = threading.Event(), Threads._work
+    monkeypatch.setattr(Threads, "_work", lambda *pool: ready.wait(SECONDS) and live(*pool))
+    work = app.task(lambda _: None, name="work", **{"rate": of_task} if of_task else {})
+    job = work.submit(["one"], rate=of_job)
+    with app.daemon(workers=1):
+        for status in ("running", "queued"):
+            until(lambda status=status: rows.one("select status from job_items") == status)
+        ready.set()
+        until(lambda: job.refresh().status == "completed")
+    assert [item.attempt for item in job.items()] == [1]
 
 
 def test_a_job_whose_last_failure_halts_it_has_failed(app, picky):

@@ -7,6 +7,7 @@ import threading
 import pytest
 from kit.beats import WITHOUT_BEATS
 
+from jobd import clock
 from jobd.engine import turn as turning
 from jobd.engine.claims import Claims
 from jobd.engine.overdue import NEVER, Overdue
@@ -436,9 +437,9 @@ def test_a_slot_counts_as_free_since_the_last_moment_in_which_every_one_was_take
     claims.more = False
     began = claims.free_since
     jobd_clock.move(hours=1)
-    claims.started([one])
+    claims.started([one], clock.awake())
     assert claims.free_since == began
-    claims.started([two])
+    claims.started([two], clock.awake())
     assert claims.free_since is None
     jobd_clock.move(hours=1)
     claims.left([one])
