@@ -19,7 +19,8 @@ def add(store: SqliteStore) -> None:
 
 def stores() -> list[SqliteStore]:
     """Return those that are there."""
-    return [store for known in tuple(_stores) if (store := known()) is not None]
+    # Not by a tuple: to make one may collect a store, whose end would change what is walked over.
+    return [store for known in list(_stores) if (store := known()) is not None]
 
 
 def holds(path: str, *, but: object = None) -> bool:

@@ -16,7 +16,7 @@ import pytest
 from kit import forked
 
 from jobd.errors import NotFound, StoreUnusable
-from jobd.store import file
+from jobd.store import file, here
 from jobd.store.failures import Permanent, Transient
 from jobd.store.schema import APPLICATION_ID, SCHEMA_VERSION, schema
 from jobd.store.sqlite import SqliteStore
@@ -571,6 +571,24 @@ def test_one_column_is_an_array_of_values(store):
         return connection.execute(statement, (store.pack([(3,), (1,)]),)).fetchall()
 
     assert store.read(work) == [(3,), (1,)]
+
+
+def test_a_store_may_be_collected_while_all_are_looked_at(tmp_path):
+    kept = {SqliteStore(tmp_path / f"{number}.db") for number in range(25)}
+    usual = gc.get_threshold()
+    gc.collect()
+    gc.enable()
+    try:
+        for later in range(20):
+            gone = SqliteStore(tmp_path / "gone.db")
+            gone.upgrade = gone.open  # a cycle, which the collector alone ends
+            del gone
+            gc.set_threshold(gc.get_count()[0] + later)
+            assert kept <= set(here.stores())
+            gc.set_threshold(*usual)
+    finally:
+        gc.disable()
+        gc.set_threshold(*usual)
 
 
 def driver_error(name):
