@@ -221,9 +221,10 @@ class Dispatcher:
         if self._attend_by is not None and (not self._handed or clock.real() >= self._attend_by):
             # After the turn that the ring was for: what is asked beside items can wait for its commit, and until what
             # was claimed has begun: the interpreter's lock is needed for that.
-            self._attend_by = None
             self._rung()
             self._grow()
+            # Not before: where the store could not be read, who rang does not ring again.
+            self._attend_by = None
         self._wake.prepare()
         busy = bool(pending or self._arrivals or self._turn.wanted())
         if busy and self._turn.held >= HOLD:

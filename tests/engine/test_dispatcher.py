@@ -193,6 +193,23 @@ def test_outcomes_of_a_turn_that_failed_are_settled_by_the_next(app, at, rows):
     assert rows.item_events() == []
 
 
+def test_a_ring_that_could_not_be_attended_to_is_attended_to_later(app, held, until, monkeypatch):
+    """Who asks for something beside items rings once; nothing else may happen in the file for hours."""
+    tried = []
+
+    def attend():
+        tried.append(None)
+        if len(tried) == 1:
+            raise Transient("jobs.db: I/O error", reason="I/O error", waited=1.0)
+
+    with app.daemon(workers=1) as daemon:
+        until(lambda: not daemon._dispatcher._wake._rung and daemon._dispatcher._wake._sleeping)
+        monkeypatch.setattr(daemon._dispatcher, "_has_changed", lambda: False)
+        monkeypatch.setattr(daemon._dispatcher, "_rung", attend)
+        app.store.wake()
+        until(lambda: len(tried) > 1 and daemon.degraded is None)
+
+
 # -- claiming ahead ---------------------------------------------------------------------------------------------------
 
 
