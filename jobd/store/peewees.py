@@ -35,6 +35,11 @@ class Database(peewee.SqliteDatabase):
         super().close()
         return self._connections.close()
 
+    def forget_transactions(self) -> None:
+        """Forget what was open in the calling thread: it has been rolled back, and nobody is left to end it."""
+        self._state.transactions.clear()  # type: ignore[attr-defined] # peewee's
+        self._clear_commit_callbacks()  # type: ignore[attr-defined] # as above
+
     def after_fork(self) -> None:
         """Forget the parent's connection, in a forked child; what is bound to this database stays so."""
         # Another thread of the parent may have held it.

@@ -142,6 +142,8 @@ class SqliteStore(Store):
         if not self.holds_transaction():
             return False
         self._connections.mine().execute("rollback")
+        if self._database is not None:
+            self._database.forget_transactions()
         return True
 
     def holds_transaction(self) -> bool:

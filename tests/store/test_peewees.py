@@ -63,6 +63,20 @@ def test_closing_the_store_closes_it_and_the_next_query_opens_both(store):
     assert count(store) == 2
 
 
+def test_a_transaction_that_was_left_open_is_forgotten_when_it_is_rolled_back(store):
+    """Else the next handler in this thread could neither close the database nor begin a transaction in it."""
+    told = []
+    store.database.transaction().__enter__()
+    store.database.after_commit(lambda: told.append("left"))
+    add(store)
+    assert store.drop_transaction()
+    assert count(store) == 0
+    with store.database.atomic():
+        add(store, "two")
+    assert store.database.close()
+    assert (count(store), told) == (1, [])
+
+
 def test_a_function_that_was_registered_is_known_in_every_thread(store):
     store.database.register_function(lambda text: text[::-1], "backwards", 1)
     found = []
