@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_SUFFIX: Final = ".partial"
-_MADE: Final = re.compile(r"(.*)\.[a-z0-9_]{8}\.partial", re.DOTALL)  # as mkstemp makes them
+# No name that others give: downloads end in ".partial", and what is called so here is removed.
+_SUFFIX: Final = ".jobd-partial"
+_MADE: Final = re.compile(rf"(.*)\.[a-z0-9_]{{8}}{re.escape(_SUFFIX)}", re.DOTALL)  # as mkstemp makes them
 
 
 @contextlib.contextmanager

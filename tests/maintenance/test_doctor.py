@@ -202,7 +202,7 @@ def test_json_holds_every_check_and_the_sum(store):
 
 
 def test_a_half_copy_beside_the_file_is_a_warning(store):
-    half = Path(f"{store.path}.schema-0.abcdefgh.partial")
+    half = Path(f"{store.path}.schema-0.abcdefgh.jobd-partial")
     half.touch()
     check = look(store)[1]["partial"]
     assert (check.level, str(half) in check.text) == ("warning", True)

@@ -333,7 +333,7 @@ def test_a_copy_is_never_there_half_whenever_its_process_is_killed(full, tmp_pat
         )  # fmt: skip
         assert (child.returncode, child.stderr) == (-signal.SIGKILL, b"")
         assert not (tmp_path / "copy.db").exists()
-        assert [name.endswith(".partial") for name in names(tmp_path)] == [True]
+        assert [name.endswith(".jobd-partial") for name in names(tmp_path)] == [True]
         assert partial.left(str(tmp_path)) == [str(tmp_path / name) for name in names(tmp_path)]
     backup(full.path, str(tmp_path / "copy.db"))
     assert names(tmp_path) == {"copy.db"}
@@ -342,12 +342,13 @@ def test_a_copy_is_never_there_half_whenever_its_process_is_killed(full, tmp_pat
 
 def test_what_was_left_of_another_target_and_what_is_no_half_copy_stay(full, tmp_path):
     others = {
-        "copy.db2.abcdefgh.partial",
-        "copy.db.partial",
-        "copy.db.abcdefgh.partial.gz",
-        "copy.db.abcdefghi.partial",
+        "copy.db2.abcdefgh.jobd-partial",
+        "copy.db.jobd-partial",
+        "copy.db.abcdefgh.jobd-partial.gz",
+        "copy.db.abcdefghi.jobd-partial",
+        "copy.db.download.partial",
     }
-    for name in {*others, "copy.db.abcdefgh.partial"}:
+    for name in {*others, "copy.db.abcdefgh.jobd-partial"}:
         (tmp_path / name).touch()
     backup(full.path, str(tmp_path / "copy.db"))
     assert names(tmp_path) == {*others, "copy.db"}
