@@ -1,7 +1,8 @@
 """Copies that are not whole yet: named beside their target, and told from what a killed process has left.
 
 Who makes one holds a shared lock on its folder until it has its name; who gets the folder's exclusive lock knows that
-what is there is nobody's. Where a file system has no locks on folders, nothing is known and nothing removed.
+what is there is nobody's. Where a file system has no locks on folders, or another program has this one's, nothing is
+known and nothing removed.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import fcntl
 import os
 import re
 import tempfile
+from time import sleep
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 # No name that others give: downloads end in ".partial", and what is called so here is removed.
 _SUFFIX: Final = ".jobd-partial"
 _MADE: Final = re.compile(rf"(.*)\.[a-z0-9_]{{8}}{re.escape(_SUFFIX)}", re.DOTALL)  # as mkstemp makes them
+_TRIES: Final = 100
+_PAUSE: Final = 0.01  # seconds between two of them
 
 
 @contextlib.contextmanager
@@ -36,8 +40,7 @@ def begun(target: str) -> Iterator[str]:
             for path in _found(folder, name):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(path)  # noqa: PTH108 - names are text here
-        # Whoever cleans up holds it for an instant.
-        _locked(descriptor, fcntl.LOCK_SH)
+        _share(descriptor)
         made, path = tempfile.mkstemp(prefix=f"{name}.", suffix=_SUFFIX, dir=folder)
         os.close(made)
         yield path
@@ -69,6 +72,21 @@ def _opened(folder: str) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _share(descriptor: int) -> None:
+    """Hold the folder's shared lock, where it can be had soon."""
+    for _ in range(_TRIES):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            # Who cleans up holds it for an instant, somebody else perhaps for as long as this takes: in a cron table
+            # `flock FOLDER jobd backup` waits for its own end.
+            sleep(_PAUSE)
+        except OSError:
+            return  # there are no locks here
+        else:
+            return
 
 
 def _locked(descriptor: int, how: int) -> bool:

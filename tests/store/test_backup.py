@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import resource
 import shutil
@@ -367,6 +368,18 @@ def test_a_copy_that_is_being_made_is_nobodys_left_one(full, tmp_path):
     assert seen[0] == []
     assert len(seen[1]) == 2
     assert names(tmp_path) == {"copy.db"}
+
+
+def test_a_folder_that_another_program_has_locked_keeps_no_backup_waiting(full, tmp_path, monkeypatch):
+    """As `flock FOLDER jobd backup` does, so that two of them never meet."""
+    tried = []
+    monkeypatch.setattr(partial, "sleep", tried.append)
+    folder = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    (tmp_path / "copy.db.abcdefgh.jobd-partial").touch()
+    backup(full.path, str(tmp_path / "copy.db"))
+    assert (round(sum(tried), 3), names(tmp_path)) == (1.0, {"copy.db", "copy.db.abcdefgh.jobd-partial"})
+    os.close(folder)
 
 
 def test_names_beside_a_file_are_free_and_tell_when(tmp_path):
