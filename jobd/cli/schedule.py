@@ -11,7 +11,7 @@ from jobd.cli import ids, signs, times
 from jobd.cli.look import now
 from jobd.cli.output import Output, shape_options
 from jobd.cli.screen import Cell
-from jobd.cli.text import cut, escape
+from jobd.cli.text import cut, escape, width
 from jobd.cli.verb import pass_session, verb
 from jobd.errors import UsageError
 from jobd.store.schedules import unknown
@@ -28,6 +28,7 @@ FIELDS: Final = [
 ]  # fmt: skip
 _SLOTS: Final = ["name", "at", "local"]
 _MANY: Final = 10_000
+_NAME: Final = 24  # columns that a name keeps however narrow the terminal is
 _DOCUMENTS: Final = ("json", "jsonl")
 _STATES: Final = {
     "ok": ("ok", ""),
@@ -98,7 +99,7 @@ def _table(screen: Screen, rows: list[Record]) -> None:
     header = ["NAME", "CRON", "WHEN", f"NEXT ({times.zone(present)})", "JOB", "STATE"]
     cells = [
         [
-            Cell(cut(escape(row["name"]), 24)),
+            Cell(escape(row["name"])),
             Cell("-" if row["spec"].startswith("every ") else escape(row["spec"])),
             Cell(escape(row["words"])),
             Cell(times.short(row["next_at"], present) if row["state"] != "paused" else "-"),
@@ -111,6 +112,10 @@ def _table(screen: Screen, rows: list[Record]) -> None:
         # The words say the same, and cut to a few of them they would say nothing.
         header.remove("CRON")
         cells = [[name, *rest] for name, _, *rest in cells]
+        # By its name a schedule is paused and run: no more of it goes than has to.
+        longest = max(width(name.text) for name, *_ in cells)
+        room = max(_NAME, longest - max(0, screen.wanted(header, cells) - screen.columns))
+        cells = [[Cell(cut(name.text, room)), *rest] for name, *rest in cells]
     screen.table(header, cells, stretch=header.index("WHEN"))
 
 

@@ -64,6 +64,18 @@ def test_where_not_all_fits_the_words_have_the_room_of_the_cron_text(jobd, monke
     assert "nightly  every day at 02:30, Eur…  2026-03-29 01:00:00" in jobd(*APP, "schedule").out
 
 
+def test_a_name_is_whole_where_there_is_room_for_it(jobd, tmp_path, monkeypatch):
+    monkeypatch.setattr("jobd.cli.screen._is_terminal", lambda stream: True)
+    name = "warehouse.refresh_the_latest_prices"
+    (tmp_path / "program.py").write_text(PROGRAM.replace("@app.task", f"@app.task(name={name!r})", 1))
+    monkeypatch.setenv("COLUMNS", "200")
+    assert f"{name}  30 2 * * *  every day at 02:30, Europe/Berlin" in jobd(*APP, "schedule").out
+    monkeypatch.setenv("COLUMNS", "104")
+    assert f"{name[:31]}…  every day at 02:30, Europe/Berlin" in jobd(*APP, "schedule").out
+    monkeypatch.setenv("COLUMNS", "80")
+    assert f"{name[:23]}…  every d" in jobd(*APP, "schedule").out
+
+
 def test_a_preview_is_in_local_times_with_their_zone(ask):
     found = ask(*APP, "schedule", "preview", "nightly", "-n", "3")
     assert [row["local"] for row in found] == [
