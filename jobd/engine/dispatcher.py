@@ -148,7 +148,8 @@ class Dispatcher:
                 try:
                     self._rest(pending)
                     self._turn.collect(pending)
-                    if pending or self._arrivals.late or self._turn.wanted():
+                    # Also where nothing is to be done: only a turn says that the store can be written again.
+                    if pending or self._arrivals.late or self.degraded or self._turn.wanted():
                         turned = self._turn.take([outcome for _, outcome in pending])
                         if self.degraded:
                             self._trouble.warning("the store can be written again")

@@ -12,6 +12,7 @@ import pytest
 from jobd import StoreBusy
 from jobd.engine.sparingly import PERIOD, Sparingly
 from jobd.store import daemons, sqlite
+from jobd.store.failures import Transient
 
 SECONDS = 20
 
@@ -117,6 +118,25 @@ def test_handlers_go_on_and_what_they_leave_is_kept_and_written(impatient, app, 
         "degraded: locked; outcomes are kept until the store can be written",
         "the store can be written again",
     ]
+
+
+def test_a_daemon_that_has_nothing_to_run_is_well_again_too(app, until, monkeypatch, troubles):
+    """As a bare `jobd start` before its first job: it looks for requests, and has no task to claim for."""
+    with app.daemon(workers=1) as daemon:
+        dispatcher = daemon._dispatcher
+        until(lambda: not dispatcher._wake._rung and dispatcher._wake._sleeping)
+        attend, tried = dispatcher._rung, []
+
+        def fails_once():
+            tried.append(None)
+            if len(tried) == 1:
+                raise Transient("jobs.db: I/O error", reason="I/O error", waited=1.0)
+            attend()
+
+        monkeypatch.setattr(dispatcher, "_rung", fails_once)
+        app.store.wake()
+        until(lambda: len(tried) > 1 and daemon.degraded is None)
+    assert troubles()[-1] == "the store can be written again"
 
 
 def test_nothing_is_claimed_meanwhile(impatient, app, held, gate, elsewhere, rows, until):
