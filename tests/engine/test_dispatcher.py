@@ -9,6 +9,7 @@ import threading
 import types
 
 import pytest
+from kit.beats import WITHOUT_BEATS
 
 from jobd import Skip
 from jobd.engine import dispatcher as dispatching
@@ -262,6 +263,16 @@ def test_no_more_is_claimed_ahead_than_50_ms_of_work(app, holds, gate, paced, mo
         assert count(rows, "running") == 2 + ahead
         gate.opened.set()
         job.wait(SECONDS)
+
+
+def test_the_dispatcher_wakes_for_a_deadline_though_nobody_rings(make_app, gate, monkeypatch, until):
+    monkeypatch.setattr(dispatching, "GLANCE", 1_000.0)
+    app = make_app(**WITHOUT_BEATS)
+    slow = app.task(lambda _: gate.pass_through(), name="slow", timeout=0.3)
+    with app.daemon(workers=1):
+        job = slow.submit([1])
+        until(lambda: job.refresh().counts.failed == 1)
+        gate.opened.set()
 
 
 def test_what_waited_100_ms_for_its_slot_is_given_back_and_runs_later(app, gate, paced, until, rows):

@@ -601,7 +601,7 @@ def test_the_last_word_of_a_known_job_on_when_to_halt_counts(app, picky):
     assert (job.refresh().status, counts(job)) == ("failed", (2, 2, 48))
 
 
-def test_what_was_given_up_and_runs_on_counts_for_its_concurrency(app, jobd_clock):
+def test_what_was_given_up_and_runs_on_counts_for_its_concurrency(app, jobd_clock, until):
     crowd, held, entered = Crowd(), threading.Event(), threading.Semaphore(0)
 
     @app.task(concurrency=1, timeout=60)
@@ -610,11 +610,14 @@ def test_what_was_given_up_and_runs_on_counts_for_its_concurrency(app, jobd_cloc
             entered.release()
             assert held.wait(SECONDS)
 
-    with app.daemon(workers=3):
+    with app.daemon(workers=3) as daemon:
         job = work.submit(["a", "b"])
         assert entered.acquire(timeout=SECONDS)
         jobd_clock.move(seconds=61)
         _wait_for(lambda: job.refresh().counts.failed == 1)
+        dispatcher = daemon._dispatcher
+        until(lambda: dispatcher.abandoned and dispatcher._wake._sleeping and not dispatcher._wake._rung)
+        assert [item.status for item in job.items()] == ["failed", "queued"]
         held.set()
         assert job.wait(SECONDS).counts.completed == 1
     assert crowd.most == 1

@@ -8,7 +8,9 @@ import threading
 import pytest
 
 from jobd import Jobd, UsageError, clock
+from jobd.engine.limits import Limits
 from jobd.engine.pace import Pace
+from jobd.store.claim import Claimed, Lane
 from jobd.store.invariants import check
 
 SECONDS = 20
@@ -112,6 +114,15 @@ def test_a_task_and_a_job_of_it_bound_each_other(app, crowd, until):
         crowd.opened.set()
         first.wait(SECONDS), second.wait(SECONDS)
     assert max(crowd.most.values()) <= 2
+
+
+def test_what_is_in_flight_of_a_job_takes_its_room():
+    limits = Limits(4)
+    one = Claimed(1, 7, "k", "null", 1, "work", "{}", 0, Lane.FRESH, 0, policy='{"concurrency": 1}')
+    limits.started([one], 0.0)
+    assert limits.round((), 0.0).full == {7}
+    limits.left(7)
+    assert limits.round((), 0.0).full == set()
 
 
 def test_the_last_word_counts_also_for_what_runs(app, crowd, until):

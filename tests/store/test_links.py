@@ -355,6 +355,8 @@ def test_a_parent_that_changes_while_its_many_children_are_told_is_told_from_the
     children = [chain.submit(first) for _ in range(6)]
     chain.run()
     changes = [{"key": "k", "items": 2}]
+    # Whoever adds to it meanwhile is killed before it has told anybody.
+    monkeypatch.setattr("jobd.store.submit.follow", lambda *_, **__: True)
     monkeypatch.setattr(follow, "breathe", lambda: changes and chain.submit(**changes.pop()))
     chain.follow()
     assert [chain.blocked(child) for child in children] == [1] * 6
