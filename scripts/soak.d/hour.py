@@ -185,14 +185,21 @@ def _write(app: Jobd, folder: Path, seconds: float, number: str) -> dict[str, li
     return {"errors": errors, "written": written}
 
 
+def _rest(folder: Path, seconds: float) -> None:
+    """Sleep so long, and no longer than the others go on."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and not (folder / "stop").exists():
+        time.sleep(0.2)
+
+
 def _pin(app: Jobd, folder: Path, seconds: float) -> dict[str, list[str]]:
     reader = sqlite3.connect(app.path, isolation_level=None)
     while not (folder / "stop").exists():
-        time.sleep(seconds / _PINS - seconds * _PINNED)
+        _rest(folder, seconds / _PINS - seconds * _PINNED)
         (folder / "pinned").touch()
         reader.execute("begin")
         reader.execute("select count(*) from jobs").fetchone()
-        time.sleep(seconds * _PINNED)
+        _rest(folder, seconds * _PINNED)
         reader.execute("rollback")
         (folder / "pinned").unlink()
     return {}
