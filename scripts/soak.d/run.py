@@ -65,7 +65,7 @@ PARTS: Final = {
     "boundaries": Part(boundaries.run, {"share": 0.02, "recovery": 0.001, "again": 0.001}, _EVERY),
     "prefixes": Part(prefixes.run, {"every": 1, "times": 2}, {"every": 1, "times": 20}),
     "power": Part(power.run, {"cuts": 100}, {"cuts": 5_000}),
-    "model": Part(model.run, {"examples": 60, "steps": 30}, {"examples": 3_000, "steps": 80}),
+    "model": Part(model.run, {"examples": 60, "steps": 30}, {"examples": 300, "steps": 40}),
     "kills": Part(kills.run, {"forked": 950, "started": 50}, {"forked": 9_500, "started": 500}),
     "writers": Part(_of_locks(locks.writers), {"seconds": 60}, {"seconds": 60}, timed=True),
     "wal-reset": Part(_of_locks(locks.wal_reset), {"seconds": 20}, {"seconds": 60}, timed=True),
