@@ -10,14 +10,18 @@ import contextlib
 import os
 import sqlite3
 import stat
+import time
 from typing import Final, NamedTuple
 
 from jobd.errors import StoreUnusable
+from jobd.store.driver_errors import primary
 from jobd.store.schema import APPLICATION_ID, SCHEMA_VERSION
 
 SMALLEST_DATABASE: Final = 512
 # What a restore puts beside the database until it takes its place.
 INCOMING: Final = ".restoring"
+# Seconds between looks at a file that seems to be damaged.
+_PAUSES: Final = (0.002, 0.01, 0.03)
 
 
 class Identity(NamedTuple):
@@ -154,6 +158,19 @@ def header(path: str, *, timeout_ms: int) -> Header:
     """
     if not size(path):
         no_log_alone(path)
+    for pause in _PAUSES:
+        try:
+            return _header(path, timeout_ms)
+        except sqlite3.DatabaseError as error:
+            # Whoever wrote to it has put its log into it just while this one read it as "immutable". What is really
+            # damaged is so at the next look.
+            if primary(error) not in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+                raise
+            time.sleep(pause)
+    return _header(path, timeout_ms)
+
+
+def _header(path: str, timeout_ms: int) -> Header:
     probe = connect_to_read(path, timeout_ms=timeout_ms)
     try:
         for _ in range(2):

@@ -168,6 +168,27 @@ def test_a_file_that_another_fills_between_two_looks_is_not_taken_for_an_emptied
     first.close()
 
 
+def test_a_file_into_which_its_log_is_put_just_then_is_not_taken_for_a_damaged_one(tmp_path, monkeypatch):
+    store, spoilt = SqliteStore(tmp_path / "jobs.db"), tmp_path / "spoilt.db"
+    store.open()
+    store.checkpoint(1)
+    content = bytearray((tmp_path / "jobs.db").read_bytes())
+    content[100:4096] = b"\xff" * 3996
+    spoilt.write_bytes(content)
+    real, looked_at = file.connect_to_read, []
+
+    def connect(path, **options):
+        looked_at.append(path)
+        return real(str(spoilt) if len(looked_at) == 1 else path, **options)
+
+    monkeypatch.setattr(file, "connect_to_read", connect)
+    assert file.header(str(tmp_path / "jobs.db"), timeout_ms=1_000).version == SCHEMA_VERSION
+    assert len(looked_at) == 2
+    with pytest.raises(sqlite3.DatabaseError, match="malformed"):
+        file.header(str(spoilt), timeout_ms=1_000)
+    store.close()
+
+
 def test_threads_of_one_store_wait_until_its_file_is_checked(tmp_path):
     for number in range(10):
         store = SqliteStore(tmp_path / f"{number}.db")
