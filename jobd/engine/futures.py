@@ -65,7 +65,8 @@ class Futures:
         self.tells_late = True
         self.shares_process = not type(executor).__module__.startswith(_APART)
         self._line = Waiting()
-        self._running: dict[Attempt, Future[remote.Report]] = {}
+        # None: it is being handed over, and may run already.
+        self._running: dict[Attempt, Future[remote.Report] | None] = {}
         self._given_up: set[Attempt] = set()
         self._broken: str | None = None
         self._found = {task.name: _place(task) for task in tuple(tasks.values()) if task.policy.isolation == name}
@@ -128,17 +129,19 @@ class Futures:
     def abandon(self, attempt: Attempt) -> None:
         """Give up an attempt: its place is another's when it returns."""
         with self._looking:
-            future = self._running.get(attempt)
-            if future is None:
+            if attempt not in self._running:
                 return
             self._given_up.add(attempt)
-        future.cancel()
+            future = self._running[attempt]
+        if future is not None:
+            future.cancel()
 
     def close(self) -> None:
         """Begin nothing more."""
         self._calls.put(False)
         for future in tuple(self._running.values()):
-            future.cancel()
+            if future is not None:
+                future.cancel()
         remote.unshare(self._store)
 
     # -- in a thread of its own -----------------------------------------------------------------------------------
@@ -164,17 +167,26 @@ class Futures:
             # A task that was registered since.
             self._deliver(attempt, conclude(attempt, answer_to(error, ()), None, saved=False))
             return
+        self._hand_over(attempt, order)
+
+    def _hand_over(self, attempt: Attempt, order: remote.Order) -> None:
+        with self._looking:
+            self._running[attempt] = None
         try:
             future = self._executor.submit(remote.run, order)
             when_ended = future.add_done_callback
         except Exception as error:  # noqa: BLE001 - broken, shut down, no connection, no future: it takes nothing
             self._broken = str(error) or type(error).__name__
             attempt.started = False
+            self._leave(attempt)
             # From there it is given back.
             self._line.put_back(attempt)
             return
         with self._looking:
             self._running[attempt] = future
+        if attempt.cancelled:
+            # Perhaps since it was handed over, when there was no future to say it to.
+            future.cancel()
         when_ended(functools.partial(self._ended, attempt))
 
     def _order(self, attempt: Attempt) -> remote.Order:
@@ -206,11 +218,14 @@ class Futures:
 
     def _ended(self, attempt: Attempt, future: Future[remote.Report]) -> None:
         outcome = self._outcome(attempt, future)
+        self._leave(attempt)
+        self._deliver(attempt, outcome)
+        self._calls.put(True)
+
+    def _leave(self, attempt: Attempt) -> None:
         with self._looking:
             del self._running[attempt]
             self._given_up.discard(attempt)
-        self._deliver(attempt, outcome)
-        self._calls.put(True)
 
     def _outcome(self, attempt: Attempt, future: Future[remote.Report]) -> Outcome:
         if future.cancelled():

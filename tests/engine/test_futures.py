@@ -10,7 +10,7 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPool
 import pytest
 from kit import scripts
 from kit.beats import WITHOUT_BEATS
-from kit.doors import Door
+from kit.doors import Door, come
 
 from jobd import NotFound, UsageError
 from jobd.engine import remote
@@ -230,6 +230,49 @@ def test_one_that_runs_items_while_it_is_handed_them_and_tells_nothing_of_itself
         job = app.submit("act", [[["return", 1]]] * 9, item_key=lambda _: next(numbers), params=door.path)
         assert job.wait(SECONDS).counts.completed == 9
         assert daemon._dispatcher.workers == 3
+
+
+def test_an_item_that_is_given_up_while_it_is_handed_over_keeps_its_place(make_app, door, jobd_clock, until):
+    """A pool's thread may be quicker than the one that hands it the item; here it always is."""
+    app = make_app(executors={"pool": AtOnce()}, **WITHOUT_BEATS)
+    app.task(name="act", isolation="pool", timeout=TIMEOUT)(scripts.plain)
+    with app.daemon(workers=1) as daemon:
+        job = app.submit("act", [[["come", "hangs"]]], params=door.path)
+        door.wait_for("hangs")
+        jobd_clock.move(seconds=TIMEOUT)
+        until(lambda: job.refresh().counts.failed == 1)
+        until(lambda: daemon.degraded == "1 item hangs in executor pool")
+        assert daemon._dispatcher.workers == 0
+        door.open("hangs")
+        until(lambda: daemon.degraded is None)
+        assert (daemon._dispatcher.abandoned, daemon._dispatcher.workers) == (0, 1)
+
+
+class Crowded(Executor):
+    """Begins nothing, and keeps who hands it an item until the door is open."""
+
+    def __init__(self, door):
+        self.door = door
+        self.futures = []
+
+    def submit(self, function, /, *arguments, **keywords):
+        self.futures.append(Future())
+        come(self.door.path, "submit")
+        return self.futures[-1]
+
+
+def test_an_item_that_is_cancelled_while_it_is_handed_over_never_begins(make_app, door, until):
+    crowded = Crowded(door)
+    app = make_app(executors={"pool": crowded}, **WITHOUT_BEATS)
+    app.task(name="act", isolation="pool")(scripts.plain)
+    with app.daemon(workers=1) as daemon:
+        job = app.submit("act", [[["return", 1]]], params=door.path)
+        door.wait_for("submit")
+        job.cancel()
+        until(lambda: [attempt.cancelled for attempt in daemon._dispatcher.registry.values()] == [True])
+        door.open("submit")
+        assert job.wait(SECONDS).status == "cancelled"
+    assert [future.cancelled() for future in crowded.futures] == [True]
 
 
 # -- over there -------------------------------------------------------------------------------------------------------
