@@ -105,12 +105,7 @@ def claim(
     while len(claimed) < limit and not (taken is not None and taken.full):
         tasks = _with_room(tasks, room)
         full = bounded.full if bounded is not None else ()
-        standing = survey(store, connection, tasks, full)
-        if budget > 0 and (due := [task.task for task in standing if task.is_due(now)]):
-            budget -= lift(store, connection, due, budget, now)
-            standing = survey(store, connection, tasks, full)
-        turns.due = min((task.later for task in standing if task.later is not None), default=None)
-        turns.tired = turns.due is not None and turns.due <= now
+        standing, budget = _survey(store, connection, turns, tasks, full, budget, now)
         priority = max((task.priority for task in standing if task.priority is not None), default=None)
         if priority is None:
             break
@@ -180,6 +175,28 @@ def claim_interrupted(
             begun = {item.job_id for item in started}
             group = [job._replace(status=RUNNING) if job.id in begun else job for job in group]
     return claimed
+
+
+def _survey(
+    store: Store,
+    connection: Connection,
+    turns: Turns,
+    tasks: Collection[str],
+    full: Collection[int],
+    budget: int,
+    now: int,
+) -> tuple[Sequence[Standing], int]:
+    """Return how each task stands after what is due was lifted, and what that leaves of ``budget``.
+
+    ``turns`` is told when the next that is held back is due.
+    """
+    standing = survey(store, connection, tasks, full)
+    if budget > 0 and (due := [task.task for task in standing if task.is_due(now)]):
+        budget -= lift(store, connection, due, budget, now)
+        standing = survey(store, connection, tasks, full)
+    turns.due = min((task.later for task in standing if task.later is not None), default=None)
+    turns.tired = turns.due is not None and turns.due <= now
+    return standing, budget
 
 
 def _all(standing: Iterable[Standing], jobs: Sequence[ClaimedJob], picked: Sequence[object]) -> bool:
