@@ -208,7 +208,9 @@ def test_a_ring_that_could_not_be_attended_to_is_attended_to_later(app, held, un
         monkeypatch.setattr(daemon._dispatcher, "_has_changed", lambda: False)
         monkeypatch.setattr(daemon._dispatcher, "_rung", attend)
         app.store.wake()
-        until(lambda: len(tried) > 1 and daemon.degraded is None)
+        until(lambda: len(tried) > 1)
+        until(lambda: daemon.degraded is None)
+        assert len(tried) == 2
 
 
 # -- claiming ahead ---------------------------------------------------------------------------------------------------
@@ -272,6 +274,7 @@ def test_the_dispatcher_wakes_for_a_deadline_though_nobody_rings(make_app, gate,
     with app.daemon(workers=1):
         job = slow.submit([1])
         until(lambda: job.refresh().counts.failed == 1)
+        assert [item.error_type for item in job.items()] == ["TimeOut"]
         gate.opened.set()
 
 
