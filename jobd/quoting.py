@@ -20,6 +20,7 @@ _OPENS: Final = re.compile(rb"\$\(\(|\$\(|\$\{")
 _CLOSER: Final = {b"$((": b"))", b"$(": b")", b"${": b"}"}
 _QUOTED: Final = re.compile(rb"'[^']*'?")
 _COMMENT: Final = re.compile(rb"#[^\n]*")
+_DOCUMENT: Final = re.compile(rb"""(?<!<)<<-?[ \t]*(?:'([^'\n]+)'|"([^"\n]+)"|\\?([^\s;&|<>()'"\\]+))""")
 _BEFORE_COMMENT: Final = b" \t\n;&|("
 # After an operator a word is a command of its own: text of an item would be run.
 _SEVERING: Final = {b";": "';'", b"&": "'&'", b"|": "'|'", b"\\": "a backslash"}
@@ -37,7 +38,9 @@ def severed(script: bytes) -> str | None:
     """Return what ``script`` ends in where a word that comes after it would be no argument; None where it would."""
     reader = _Reader(script.rstrip(), lambda _: None)
     reader.read()
-    return "a comment" if reader.in_comment else _SEVERING.get(reader.last)
+    if reader.in_comment:
+        return "a comment"
+    return "a here-document" if reader.in_document() else _SEVERING.get(reader.last)
 
 
 class _Reader:
@@ -48,12 +51,21 @@ class _Reader:
         self._place = 0
         self._open: list[bytes] = []  # what closes what is open, the innermost last
         self._made: list[bytes] = []
+        self._documents: list[tuple[int, bytes]] = []  # where each here-document was announced, and its last line
         self.in_comment = False
 
     @property
     def last(self) -> bytes:
         """The last that was read."""
         return self._made[-1] if self._made else b""
+
+    def in_document(self) -> bool:
+        """Say whether the last line of the script belongs to a here-document."""
+        return any(self._lasts(place, end) for place, end in self._documents)
+
+    def _lasts(self, place: int, end: bytes) -> bool:
+        lines = [line.lstrip(b"\t") for line in self._script[place:].split(b"\n")[1:]]
+        return bool(lines) and end not in lines[:-1]
 
     def read(self) -> bytes:
         while self._place < len(self._script):
@@ -73,6 +85,9 @@ class _Reader:
             self._take(len(opened[0]))
         elif character == b"'" and not self._in_double():
             self._quoted()
+        elif not self._in_double() and (document := _DOCUMENT.match(script, place)):
+            self._documents.append((document.end(), document[1] or document[2] or document[3]))
+            self._take(len(document[0]))
         elif character == b"#" and self._begins_comment():
             self.in_comment = True
             self._take(len(_COMMENT.match(script, place)[0]))  # type: ignore[index] # it begins with one

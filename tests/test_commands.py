@@ -78,6 +78,8 @@ def test_a_placeholder_stands_for_a_part_of_the_item(name, stem, base, folder, b
         (b"echo a;", "';'"), (b"echo a; \n", "';'"), (b"echo a &", "'&'"), (b"echo a &&", "'&'"), (b"echo a |", "'|'"),
         (b"echo a # why", "a comment"), (b"echo a #", "a comment"), (b"echo a # why\n", "a comment"),
         (b"echo a \\\n", "a backslash"), (b"echo a\\ ", "a backslash"),
+        (b"cat << END\na\nEND", "a here-document"), (b"cat <<-'E D' >&2\n\ta\n\tE D\n", "a here-document"),
+        (b"cat <<A <<\\B\nA\na\nB", "a here-document"), (b"cat << END\na", "a here-document"),
     ],
 )  # fmt: skip
 def test_an_item_that_would_come_after_the_end_of_a_script_is_told(text, end):
@@ -89,6 +91,7 @@ def test_an_item_that_would_come_after_the_end_of_a_script_is_told(text, end):
     [
         b"echo", b"echo ';'", b'echo "a;"', b"echo \\;", b"echo a#b", b"echo '#'", b'echo "# a"', b"echo $#",
         b"echo \\#", b"# why\necho", b"true; echo", b"true && echo $(true;)", b"echo `true;`",
+        b"cat << END\na\nEND\necho", b"true $((1 <<3))\necho", b"echo '<<END'\ntrue\necho", b'true "<<END"\necho',
     ],
 )  # fmt: skip
 def test_to_any_other_script_the_item_is_an_argument(text):
