@@ -45,6 +45,7 @@ class Claims:
         daemon_id: int,
         tasks: Collection[str],
         slots: int,
+        spare: int = 0,
         unique: Callable[[], Mapping[str, Unique]] = dict,
         solitude: Solitude | None = None,
         bounds: Bounds | None = None,
@@ -59,8 +60,9 @@ class Claims:
         self._tasks = tasks
         self._unique = unique
         self._bounds = Bounds({}) if bounds is None else bounds
-        self._limits = Limits(slots)
+        self._limits = Limits(slots + spare)
         self._slots = slots
+        self._spare = spare
         self._full_until = clock.awake()
         self._turns = Turns()
         self._rounds = Rounds(PAUSE if ahead else 0.0)
@@ -124,7 +126,7 @@ class Claims:
     def resize(self, slots: int) -> None:
         """There are more or fewer workers now."""
         self._slots = slots
-        self._limits.resize(slots)
+        self._limits.resize(slots + self._spare)
         self._held_up.end()
         self.more = True
 

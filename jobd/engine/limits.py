@@ -7,6 +7,7 @@ cost one look at a text for each job of a claim.
 from __future__ import annotations
 
 import collections
+import functools
 from typing import TYPE_CHECKING, Final
 
 from jobd.overrides import of_policy
@@ -24,30 +25,30 @@ _ANY: Final = 2**31
 
 
 class Limits:
-    """What is in flight, and what has started of late, of jobs with bounds of their own. Times are awake seconds.
+    """What is in flight of each job, and what has started of late of those with bounds. Times are awake seconds.
 
-    ``slots`` is how many items run at once at most. A concurrency of as many bounds nothing: were such a job held to be
-    bounded, nothing of it could wait in line, and its slots would stand idle through every transaction.
+    ``most`` is how many handlers can run at once, with those that were given up and run on in a place that is another's
+    by now. A concurrency of as many bounds nothing: were such a job held to be bounded, nothing of it could wait in
+    line, and its slots would stand idle through every transaction.
     """
 
-    def __init__(self, slots: int) -> None:
-        self._slots = slots
-        self._own: dict[int, Overrides] = {}  # of the jobs that anything below is known of
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._own: dict[int, Overrides] = {}  # of jobs with bounds, by the last word that was read of each
+        # Of jobs without bounds as well: they may be given some while they run.
         self._flying: collections.Counter[int] = collections.Counter()
         self._started: dict[int, collections.deque[float]] = {}
 
-    def resize(self, slots: int) -> None:
+    def resize(self, most: int) -> None:
         """There are so many now; what is lost may come back, so fewer are not counted."""
-        self._slots = max(self._slots, slots)
+        self._most = max(self._most, most)
 
-    def started(self, claimed: Iterable[Claimed], awake: float) -> None:
+    def started(self, claimed: Sequence[Claimed], awake: float) -> None:
         """A claim has committed."""
+        self._flying.update([item.job_id for item in claimed])
         for item in claimed:
-            if item.policy != "{}" and (own := self._read(item.policy)).bounded:
-                self._own[item.job_id] = own
-                self._flying[item.job_id] += 1
-                if own.rate is not None:
-                    self._started.setdefault(item.job_id, collections.deque()).append(awake)
+            if item.policy != "{}" and self._read(item.policy).rate is not None:
+                self._started.setdefault(item.job_id, collections.deque()).append(awake)
 
     def released(self, job_id: int, awake: float) -> None:
         """An item of the job that was claimed then has never begun."""
@@ -62,36 +63,39 @@ class Limits:
 
     def left(self, job_id: int) -> bool:
         """An item of the job was settled, or was given up and has come back; say whether others may wait for it."""
-        if job_id not in self._own:
-            return False
         self._flying[job_id] -= 1
-        return True
+        if not self._flying[job_id]:
+            del self._flying[job_id]
+        return job_id in self._own
 
     def hangs(self, job_id: int) -> None:
         """An item of the job was given up, and runs on."""
-        if job_id in self._own:
-            self._flying[job_id] += 1
+        self._flying[job_id] += 1
 
     def round(self, leaving: Iterable[Outcome], awake: float) -> Round:
         """Return what a claim may take while ``leaving`` leave."""
-        if not self._own:
-            return Round(self._read, {}, {}, {})
         # Who is being given up may run on: whether it does, the next turn knows.
-        gone = collections.Counter(outcome.job_id for outcome in leaving if outcome.kind not in RUN_ON)
+        gone = functools.cache(lambda: collections.Counter([o.job_id for o in leaving if o.kind not in RUN_ON]))
+
+        def room(job_id: int, own: Overrides) -> int:
+            flying = self._flying[job_id] - gone()[job_id]
+            return _room(own, flying, len(self._within(job_id, own, awake)))
+
         rooms, waits = {}, {}
         for job_id, own in tuple(self._own.items()):
-            flying, started = self._flying[job_id] - gone[job_id], self._within(job_id, own, awake)
-            if not flying and not started:
-                self._forget(job_id)
+            started = self._within(job_id, own, awake)
+            if not started and job_id not in self._flying:
+                del self._own[job_id]
+                self._started.pop(job_id, None)
                 continue
-            rooms[job_id] = _room(own, flying, len(started))
+            rooms[job_id] = room(job_id, own)
             if own.rate is not None and started:
                 waits[job_id] = started[0] + own.rate.seconds - awake
-        return Round(self._read, rooms, waits, dict(self._own))
+        return Round(self._own, rooms, waits, read=self._read, room=room)
 
     def _read(self, policy: str) -> Overrides:
         own = of_policy(policy)
-        return own._replace(concurrency=None) if own.concurrency and own.concurrency >= self._slots else own
+        return own._replace(concurrency=None) if own.concurrency and own.concurrency >= self._most else own
 
     def _within(self, job_id: int, own: Overrides, awake: float) -> Sequence[float]:
         """Return when what has started within the rate's time did."""
@@ -102,33 +106,33 @@ class Limits:
             started.popleft()
         return started
 
-    def _forget(self, job_id: int) -> None:
-        if not self._flying[job_id]:
-            # What leaves in this very transaction may yet fly on, where it fails.
-            del self._own[job_id], self._flying[job_id]
-            self._started.pop(job_id, None)
-
 
 class Round:
     """What one claim may take of jobs with bounds of their own. ``full`` are those of which it may take nothing more.
 
     ``ahead`` says that what is taken waits in line: then nothing of a job with a rate may be taken, as it would start
     together with what is claimed after it.
+
+    What it reads of a job's bounds it leaves in ``own``: of a job of which there is no room for anything, nothing else
+    would say that its next end is waited for.
     """
 
     def __init__(
         self,
-        read: Callable[[str], Overrides],
+        own: dict[int, Overrides],
         rooms: dict[int, int],
         waits: dict[int, float],
-        own: dict[int, Overrides],
+        *,
+        read: Callable[[str], Overrides],
+        room: Callable[[int, Overrides], int],
     ) -> None:
-        self._read = read
         self.full = {job_id for job_id, room in rooms.items() if room <= 0}
         self.ahead = False
+        self._own = own
         self._rooms = rooms
         self._waits = waits
-        self._own = own
+        self._read = read
+        self._room = room
 
     def within(self, picked: list[tuple[ClaimedJob, Claimed]]) -> list[tuple[ClaimedJob, Claimed]]:
         """Return what of ``picked`` there is room for, and take it off."""
@@ -153,9 +157,9 @@ class Round:
         if self.ahead and own.rate is not None:
             self.full.add(job.id)
             return False
-        if job.id not in self._rooms:
-            self._rooms[job.id] = _room(own, 0, 0)
-        self._own[job.id] = own
+        if self._own.get(job.id) != own or job.id not in self._rooms:
+            self._own[job.id] = own
+            self._rooms[job.id] = self._room(job.id, own)
         self._rooms[job.id] -= 1
         if self._rooms[job.id] <= 0:
             self.full.add(job.id)

@@ -48,7 +48,8 @@ class Pool(NamedTuple):
 class Pools:
     """The executors of one daemon. They come into being with the first task that names them.
 
-    ``executor`` makes the one of a name, ``claims`` what is claimed for so many slots and these tasks. A task that
+    ``executor`` makes the one of a name, ``claims`` what is claimed for these tasks, so many slots and
+    as many more handlers as can be given up and run on. A task that
     ``rests`` has nothing to do; none is made for it.
     """
 
@@ -57,7 +58,7 @@ class Pools:
         tasks: Mapping[str, Task[..., object]],
         *,
         executor: Callable[[str], Executor],
-        claims: Callable[[Mapping[str, Task[..., object]], int, Solitude], Claims],
+        claims: Callable[[Mapping[str, Task[..., object]], int, int, Solitude], Claims],
         rests: Callable[[Task[..., object]], bool] = lambda _: False,
     ) -> None:
         self._tasks = tasks
@@ -97,7 +98,7 @@ class Pools:
         if isolation not in self._pools:
             executor = self._executor(isolation)
             solitude = self.solitude if executor.shares_process else Apart()
-            claims = self._claims(known, executor.size, solitude)
+            claims = self._claims(known, executor.size, executor.spare, solitude)
             self._pools[isolation] = Pool(executor, claims)
         known[task.name] = task
         self._pools[isolation].fit()

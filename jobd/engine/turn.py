@@ -136,12 +136,13 @@ class Turn:
         self.batch.held(held)
         return turned
 
-    def _claims_for(self, tasks: Mapping[str, Task[..., object]], slots: int, solitude: Solitude) -> Claims:
+    def _claims_for(self, tasks: Mapping[str, Task[..., object]], slots: int, spare: int, solitude: Solitude) -> Claims:
         return Claims(
             self._store,
             daemon_id=self._daemon_id,
             tasks=tasks,
             slots=slots,
+            spare=spare,
             unique=self._unique,
             solitude=solitude,
             bounds=Bounds(tasks, self._started),

@@ -10,10 +10,12 @@ import pytest
 from jobd import Jobd, UsageError, clock
 from jobd.engine.limits import Limits
 from jobd.engine.pace import Pace
-from jobd.store.claim import Claimed, Lane
+from jobd.engine.threads import Threads
+from jobd.store.claim import Claimed, ClaimedJob, Lane
 from jobd.store.invariants import check
 
 SECONDS = 20
+NARROW = '{"concurrency": 1}'
 
 
 @pytest.fixture
@@ -68,9 +70,15 @@ def test_no_more_of_a_job_run_at_once_than_it_says_and_the_others_use_what_it_le
     assert crowd.most["n"] == 1
 
 
-@pytest.mark.parametrize(("concurrency", "ahead"), [(2, True), (1, False)])
-def test_a_job_that_may_have_all_slots_waits_in_line_for_them(app, crowd, until, monkeypatch, concurrency, ahead):
-    """Else its slots stand idle through each transaction: `map -j 2` says both how many slots there are and that."""
+@pytest.mark.parametrize(("concurrency", "spare", "ahead"), [(2, 0, True), (1, 0, False), (2, 2, False)])
+def test_a_job_that_may_have_all_places_waits_in_line_for_them(
+    app, crowd, until, monkeypatch, concurrency, spare, ahead
+):
+    """Else its slots stand idle through each transaction: `map -j 2` says both how many slots there are and that.
+
+    Where a handler that hangs leaves its place to another, there are more places than slots.
+    """
+    monkeypatch.setattr(Threads, "spare", spare)
     monkeypatch.setattr(Pace, "observe", lambda pace, ended: pace._seconds.update({task: 0.01 for task, _ in ended}))
 
     @app.task
@@ -116,13 +124,53 @@ def test_a_task_and_a_job_of_it_bound_each_other(app, crowd, until):
     assert max(crowd.most.values()) <= 2
 
 
+def claimed(item_id, policy="{}"):
+    return Claimed(item_id, 7, f"k{item_id}", "null", 1, "work", "{}", 0, Lane.FRESH, 0, policy=policy)
+
+
+def offered(item_id, policy):
+    return ClaimedJob(7, "work", "{}", 0, 0, "running", policy, None, 9), claimed(item_id, policy)
+
+
 def test_what_is_in_flight_of_a_job_takes_its_room():
     limits = Limits(4)
-    one = Claimed(1, 7, "k", "null", 1, "work", "{}", 0, Lane.FRESH, 0, policy='{"concurrency": 1}')
-    limits.started([one], 0.0)
+    assert len(limits.round((), 0.0).within([offered(1, NARROW), offered(2, NARROW)])) == 1
+    limits.started([claimed(1, NARROW)], 0.0)
     assert limits.round((), 0.0).full == {7}
     limits.left(7)
     assert limits.round((), 0.0).full == set()
+
+
+@pytest.mark.parametrize("before", ["{}", '{"concurrency": 3}', '{"concurrency": 4}', '{"rate": "9/h"}'])
+def test_what_began_before_a_job_was_given_its_bounds_takes_room_too(before):
+    limits = Limits(4)
+    begun = [offered(item_id, before) for item_id in (1, 2)]
+    assert limits.round((), 0.0).within(begun) == begun
+    limits.started([item for _, item in begun], 0.0)
+    assert limits.round((), 0.0).within([offered(3, NARROW)]) == []
+    # Who ends says that somebody waits for it, though nothing of it was claimed since.
+    assert [limits.left(7), limits.left(7)] == [True, True]
+    assert limits.round((), 0.0).within([offered(3, NARROW), offered(4, NARROW)]) == [offered(3, NARROW)]
+
+
+def test_what_was_given_up_of_a_job_and_runs_on_takes_its_room(app, crowd, jobd_clock, until):
+    """There are two threads, and one in the place of each that hangs: `concurrency=2` bounds something."""
+
+    @app.task(timeout=60)
+    def work(item):
+        crowd.pass_through(item)
+
+    job = work.submit(names("n", 5), concurrency=2)
+    with app.daemon(workers=2) as daemon:
+        until(lambda: crowd.here == {"n": 2})
+        jobd_clock.move(seconds=61)
+        until(lambda: job.refresh().counts.failed == 2)
+        dispatcher = daemon._dispatcher
+        until(lambda: dispatcher.abandoned == 2 and dispatcher._wake._sleeping and not dispatcher._wake._rung)
+        assert job.refresh().counts.queued == 3
+        crowd.opened.set()
+        assert job.wait(SECONDS).counts.completed == 3
+    assert crowd.most == {"n": 2}
 
 
 def test_the_last_word_counts_also_for_what_runs(app, crowd, until):
