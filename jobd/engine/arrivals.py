@@ -91,6 +91,10 @@ class Arrivals:
         taken = pools.take_back(claimed_before=clock.awake() - STALE if accepting else None)
         now = clock.now()
         for attempt in taken:
+            if attempt.collected:
+                # It was given up while an executor was asked to take it, which has refused.
+                pools.came_back(attempt)
+                continue
             attempt.collected = True
             pending.append((attempt, attempt.outcome(RELEASED, now, now)))
 

@@ -157,21 +157,22 @@ class Futures:
         return self._broken is None and len(self._running) < self._places
 
     def _begin(self, attempt: Attempt) -> None:
+        with self._looking:
+            self._running[attempt] = None
+        # Only then: who has begun can be given up.
         begin(attempt)
         if attempt.cancelled:
-            self._deliver(attempt, conclude(attempt, _NOT_BEGUN, None, saved=False))
+            self._end(attempt, _NOT_BEGUN)
             return
         try:
             order = self._order(attempt)
         except UsageError as error:
             # A task that was registered since.
-            self._deliver(attempt, conclude(attempt, answer_to(error, ()), None, saved=False))
+            self._end(attempt, answer_to(error, ()))
             return
         self._hand_over(attempt, order)
 
     def _hand_over(self, attempt: Attempt, order: remote.Order) -> None:
-        with self._looking:
-            self._running[attempt] = None
         try:
             future = self._executor.submit(remote.run, order)
             when_ended = future.add_done_callback
@@ -188,6 +189,10 @@ class Futures:
             # Perhaps since it was handed over, when there was no future to say it to.
             future.cancel()
         when_ended(functools.partial(self._ended, attempt))
+
+    def _end(self, attempt: Attempt, answer: Answer) -> None:
+        self._leave(attempt)
+        self._deliver(attempt, conclude(attempt, answer, None, saved=False))
 
     def _order(self, attempt: Attempt) -> remote.Order:
         claimed, task = attempt.claimed, attempt.task

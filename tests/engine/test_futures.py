@@ -275,6 +275,34 @@ def test_an_item_that_is_cancelled_while_it_is_handed_over_never_begins(make_app
     assert [future.cancelled() for future in crowded.futures] == [True]
 
 
+class Unreachable(Executor):
+    """Takes its time, and then nothing: a cluster's client that has lost its connection."""
+
+    def __init__(self, door):
+        self.door = door
+
+    def submit(self, function, /, *arguments, **keywords):
+        come(self.door.path, "submit")
+        raise ConnectionError("nobody is there")
+
+
+def test_an_item_that_is_given_up_while_its_executor_refuses_it_stops_nobody(make_app, door, jobd_clock, until):
+    app = make_app(executors={"far": Unreachable(door)}, **WITHOUT_BEATS)
+    app.task(name="act", isolation="far", timeout=TIMEOUT)(scripts.plain)
+    near = app.task(name="near")(lambda number: number)
+    with app.daemon(workers=1) as daemon:
+        job = app.submit("act", [[["return", 1]]], params=door.path)
+        door.wait_for("submit")
+        jobd_clock.move(seconds=TIMEOUT)
+        until(lambda: job.refresh().counts.failed == 1)
+        door.open("submit")
+        until(lambda: daemon.degraded == "executor far takes no more: nobody is there")
+        assert near.submit([1]).wait(SECONDS).status == "completed"
+        assert daemon._dispatcher.abandoned == 0
+    assert told(job) == [("failed", "TimeOut", "timed out after 5 m")]
+    assert check(app.store) == []
+
+
 # -- over there -------------------------------------------------------------------------------------------------------
 
 
