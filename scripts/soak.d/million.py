@@ -16,6 +16,7 @@ import psutil
 from report import Told
 
 from jobd import Jobd
+from jobd.states import JOB_ENDS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,6 +78,8 @@ def _drain(app: Jobd, items: int) -> list[Tenth]:
         while len(tenths) < _PARTS:
             time.sleep(_LOOK)
             completed = job.refresh().counts.completed
+            if job.status in JOB_ENDS and completed < items:
+                sys.exit(f"the job ended as {job.status} with {completed:,} of {items:,} items completed")
             while len(tenths) < _PARTS and completed >= items * (len(tenths) + 1) // _PARTS:
                 used = process.cpu_times()
                 now = time.monotonic() - began

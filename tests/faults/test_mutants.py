@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
+import time
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "docs/rules.md"
+HANGS = """
+import os, time
+def test_that_hangs():
+    os.fork()
+    time.sleep(90)
+"""
 
 
 def load():
@@ -45,6 +52,16 @@ def test_no_two_mutants_have_one_name_and_the_rules_are_all_there():
     names = [mutant.name for mutant in TABLE]
     assert len(names) == len(set(names))
     assert len(rows()) == 28
+
+
+def test_a_test_that_does_not_end_is_ended_with_all_that_it_has_started(tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "PATIENCE", 3.0)
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests/test_hangs.py").write_text(HANGS)
+    began = time.monotonic()
+    answer = run.run_tests(tmp_path, ("tests/test_hangs.py",))
+    assert answer == "tests/test_hangs.py::test_that_hangs did not end within 3 s"
+    assert time.monotonic() - began < 60
 
 
 @pytest.mark.parametrize("old", ["nowhere to be found", "e"])
