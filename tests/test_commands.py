@@ -80,6 +80,12 @@ def test_a_placeholder_stands_for_a_part_of_the_item(name, stem, base, folder, b
         (b"echo a \\\n", "a backslash"), (b"echo a\\ ", "a backslash"),
         (b"cat << END\na\nEND", "a here-document"), (b"cat <<-'E D' >&2\n\ta\n\tE D\n", "a here-document"),
         (b"cat <<A <<\\B\nA\na\nB", "a here-document"), (b"cat << END\na", "a here-document"),
+        (b"cat <<A\nit's\nA", "a here-document"), (b"cat <<A\n\tA\necho", "a here-document"),
+        (b"cat <<A <<B\na\nA\nb", "a here-document"), (b"cat <<A\na # b", "a here-document"),
+        (b"cat <<A\nit's\nA\necho hi;", "';'"), (b'cat <<A\na 5" disk\nA\necho hi # why', "a comment"),
+        (b"echo hi >", "'>'"), (b"echo hi 2>>", "'>'"), (b"cat <", "'<'"), (b"cat <<", "'<'"), (b"echo hi >&", "'&'"),
+        (b"A=1 B=2", "an assignment"), (b"echo 'a'; A=1", "an assignment"), (b"true\nA='b c'", "an assignment"),
+        (b'A="$B; C" D=$(date +%s) E=`true`', "an assignment"),
     ],
 )  # fmt: skip
 def test_an_item_that_would_come_after_the_end_of_a_script_is_told(text, end):
@@ -92,6 +98,9 @@ def test_an_item_that_would_come_after_the_end_of_a_script_is_told(text, end):
         b"echo", b"echo ';'", b'echo "a;"', b"echo \\;", b"echo a#b", b"echo '#'", b'echo "# a"', b"echo $#",
         b"echo \\#", b"# why\necho", b"true; echo", b"true && echo $(true;)", b"echo `true;`",
         b"cat << END\na\nEND\necho", b"true $((1 <<3))\necho", b"echo '<<END'\ntrue\necho", b'true "<<END"\necho',
+        b"cat <<A\nit's; #\nA\necho", b'cat <<E"O"\\F\na\nEOF\necho', b"cat <<'E F'\n`\nE F\necho",
+        b"cat <<A >&2 <<-B\nB\nA\n\ta\n\tB\necho", b"echo $(cat <<A\nit's\nA\n)", b"echo ${A:-a #b}",
+        b'cat <<A; echo "\nA\n"\nit\'s\nA\necho', b"true; env A=1 echo", b"echo '; A=1'", b"echo \\; A=1", b"echo '>'",
     ],
 )  # fmt: skip
 def test_to_any_other_script_the_item_is_an_argument(text):
@@ -194,6 +203,17 @@ PLACES = [
     b"(printf '%s\\0' {})",
     b"echo $(( (1) + 1 )) >&2; printf '%s\\0' {}",
     b"case a in a) printf '%s\\0' {};; esac",
+    b"true <<A\na 5\" disk\nA\nprintf '%s\\0' {}",
+    b"true <<A; printf '%s\\0' {}\nit's {}\nA\n",
+    b"true <<-'A B' <<E\"O\"F\n\"\n\tA B\n'\nEOF\nprintf '%s\\0' {}",
+    b"true <<A\nx\\\nA\n\"\nA\nprintf '%s\\0' {}",
+    b"true <<A\n\\\nA\nprintf '%s\\0' {}",
+    b"true <<\\A\n\\\nA\nprintf '%s\\0' {}",
+    b"true <<A \"\nA\n\" {}\n'\nA\nprintf '%s\\0' {}",
+    b'x="$(true <<A\n"\nA\nprintf \'%s_\' {})"; printf \'%s\\0\' "${x%_}"',
+    b"x=`cat <<A\nit's\nA`; printf '%s\\0' {}",
+    b"x=$((1<<2)); printf '%s\\0' {}\n# \" {}",
+    b"true <<''\n\"\n\nprintf '%s\\0' {}",
 ]
 UNKIND = b"a  b'c\"d$(touch pwned)`touch pwned`\\;{}\xff\x81*\n#"
 
@@ -203,6 +223,25 @@ def test_wherever_a_placeholder_stands_in_a_script_the_item_is_one_text(text, tm
     monkeypatch.chdir(tmp_path)
     assert ran(script(text), item(UNKIND)) == UNKIND + b"\0"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("text", [b"cat <<A\n{}\nA\n", b"cat <<-A\n\t{}\n\tA\n", b"cat <<A\n$(printf '%s\\n' {})\nA\n"])
+def test_in_a_here_document_the_item_stands_as_it_is(text):
+    assert ran(script(text), item(UNKIND)) == UNKIND + b"\n"
+    quoted = b'a 5" {} \'it\' "{.}" ${#}\n'
+    assert ran(script(b"cat <<A\n" + quoted + b"A\n"), item(b"x y.c")) == b'a 5" x y.c \'it\' "x y" 0\n'
+
+
+@pytest.mark.parametrize("end", [b"'A'", b'"A"', b"\\A", b'A""'])
+def test_in_a_here_document_that_the_shell_leaves_alone_a_placeholder_is_left_too(end):
+    text = b"cat <<%s; echo {}\n{} it's {url}\nA\n" % end
+    assert ran(script(text), item(b"x")) == b"{} it's {url}\nx\n"
+    assert Command((text,), True, b"/").fields() == ()
+
+
+@pytest.mark.parametrize("text", [b"((x<<2))\nrm {}\n", b"cat <<A\nrm {}\n B\n"])
+def test_a_here_document_without_an_end_is_read_as_script(text):
+    assert b'rm "${JOBD_ITEM}"\n' in argv(script(text), item(b"a b"))[2]
 
 
 def test_what_the_shell_would_read_itself_is_left_to_it():
