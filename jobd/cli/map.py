@@ -109,8 +109,10 @@ def _known(options: dict[str, Any]) -> Any:
 
 def _policy(options: dict[str, Any]) -> dict[str, Any]:
     """Return what travels with the job to whoever runs it; refused here, it has changed nothing of a known job."""
-    _check(options, "timeout", measures.duration)
-    _check(options, "rate", measures.rate)
+    _check("-j", options["workers"], measures.count)
+    _check("--timeout", options["timeout"], measures.duration)
+    _check("--retries", options["retries"], measures.amount)
+    _check("--rate", options["rate"], measures.rate)
     wanted = {
         "concurrency": options["workers"],
         "timeout": options["timeout"],
@@ -121,13 +123,13 @@ def _policy(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in wanted.items() if value is not None}
 
 
-def _check(options: dict[str, Any], name: str, read: Callable[[Any], object]) -> None:
-    if options[name] is None:
+def _check(option: str, value: Any, read: Callable[[Any], object]) -> None:
+    if value is None:
         return
     try:
-        read(options[name])
+        read(value)
     except UsageError as error:
-        raise UsageError(f"--{name}: {error}", hint=error.hint) from None
+        raise UsageError(f"{option}: {error}", hint=error.hint) from None
 
 
 def _detached(session: Session, wanted: mapping.Wanted, items: Iterable[Any], options: dict[str, Any]) -> int:

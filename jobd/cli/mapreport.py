@@ -7,6 +7,7 @@ import re
 import secrets
 import shlex
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -77,6 +78,12 @@ def check(file: str) -> None:
     path = Path(file)
     if file == "-":
         raise UsageError("--results cannot be standard output", hint="that is for what the commands print")
+    try:
+        # pathlib answers this otherwise for links in a circle: a RuntimeError, or that there is nothing.
+        with suppress(FileNotFoundError):
+            path.stat()
+    except OSError as error:
+        raise _unwritable(file, error) from None
     place = path if path.exists() and not _replaced(path) else path.resolve().parent
     if path.is_dir() or not os.access(place, os.W_OK):
         raise UsageError(f"cannot write {escape(file)}", hint="--results names a file in a folder that is there")
@@ -97,7 +104,13 @@ def write(file: str, job: Job) -> None:
             with path.open("w", encoding="utf-8") as stream:
                 _rows(stream, job, as_json=as_json)
     except OSError as error:
-        raise UsageError(f"cannot write {escape(file)}: {error.strerror}") from None
+        raise _unwritable(file, error) from None
+
+
+def _unwritable(file: str, error: OSError) -> UsageError:
+    return UsageError(
+        f"cannot write {escape(file)}: {error.strerror}", hint="--results names a file that can be written"
+    )
 
 
 def _replaced(path: Path) -> bool:

@@ -125,12 +125,18 @@ def test_a_number_stays_with_its_item(jobd):
         (["--timeout", "soon", "x", ":::", "b"], "soon"),
         (["--results", "nowhere/file", "x", ":::", "b"], "cannot write nowhere/file"),
         (["--results", "-", "x", ":::", "b"], "--results cannot be standard output"),
+        (["--results", "loop", "x", ":::", "b"], "cannot write loop: Too many levels of symbolic links"),
+        (["--results", "loop/file", "x", ":::", "b"], "cannot write loop/file: Too many levels"),
+        (["--results", "y" * 300, "x", ":::", "b"], "y: File name too long"),
         (["-d", "-k", "x", ":::", "b"], "-k is for whoever watches"),
         (["-j", "0", "x", ":::", "b"], "-j"),
+        (["-j", "9" * 20, "x", ":::", "b"], "error: -j: not a whole number"),
+        (["--retries", "9" * 20, "x", ":::", "b"], "error: --retries: not a whole number"),
     ],
 )
 def test_what_cannot_be_meant_is_one_line_and_begins_nothing(jobd, place, arguments, what):
     (place / "nul").write_bytes(b"a\nb\0c\n")
+    (place / "loop").symlink_to("loop")
     answer = jobd("map", *arguments)
     assert answer.code == 2
     assert answer.err.startswith("error: ")
