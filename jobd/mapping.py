@@ -10,19 +10,19 @@ import hashlib
 import json
 import os
 import tempfile
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast
+from typing import IO, TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast
 
 from jobd import clock, codec
 from jobd.commands import TASK, Command, NoCommand, pack, text_of, unpack
-from jobd.errors import ChangedInput, Conflict, NotFound
+from jobd.errors import ChangedInput, Conflict, NotFound, StoreBusy
 from jobd.items import hashed, normalise
 from jobd.naming import key_of
 from jobd.states import COMPLETED, FAILED, ITEM_ENDS, JOB_ENDS, SKIPPED
-from jobd.store import identity, retry
-from jobd.store.duplicates import Names
+from jobd.store import copies, identity, retry
+from jobd.store.duplicates import ROOM, Names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -185,13 +185,29 @@ def _read_whole(wanted: Wanted, items: Iterable[Named]) -> Iterator[Named]:
 
 
 def _kept(wanted: Wanted, items: Iterable[Named]) -> Iterator[Named]:
-    with tempfile.TemporaryFile() as file:
+    with _unnamed() as file:
         entries = (_Entry(Planned(*_entry(wanted, item))) for item in items)
         file.writelines(payload.encode() + b"\n" for _, payload in normalise(entries, TASK, _key_of_entry))
         file.seek(0)
         yield b""  # to whoever waits until all is here
         for payload in map(json.loads, file):
             yield payload["fields"] if "fields" in payload else unpack(payload["item"])
+
+
+@contextmanager
+def _unnamed() -> Iterator[IO[bytes]]:
+    """Give a file that is gone when the block ends.
+
+    Raises:
+        StoreBusy: the disk that it is on is full.
+    """
+    try:
+        with tempfile.TemporaryFile() as file:
+            yield file
+    except OSError as error:
+        if error.errno not in copies.FULL:
+            raise
+        raise StoreBusy(f"{tempfile.gettempdir()}: disk full", hint=ROOM) from None
 
 
 def _submit(app: Jobd, wanted: Wanted, planned: Iterable[Planned]) -> Job:

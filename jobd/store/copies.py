@@ -31,7 +31,7 @@ _PAGES: Final = 1_000
 _OPCODES: Final = 100_000
 _OF_THE_TARGET: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY})
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK})
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class Examined(NamedTuple):
@@ -223,6 +223,6 @@ def told(path: str) -> Iterator[None]:
         yield
     except OSError as error:
         place = error.filename or path
-        if error.errno in _FULL:
+        if error.errno in FULL:
             raise StoreBusy(f"{place}: disk full", hint="free some space") from error
         raise file.unusable(place, error.strerror or str(error)) from error

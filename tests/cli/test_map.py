@@ -7,6 +7,8 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -340,6 +342,15 @@ def test_an_input_that_cannot_be_read_begins_no_new_job_and_leaves_the_old_one(j
     assert (ask("show", "1")["key"], ask("show", "1")["counts"]["cancelled"]) == ("n", 0)
     assert jobd("map", "--job", "n", TALLY, "a").code == 0
     assert ran() == ["a"]
+
+
+def test_an_input_for_which_the_disk_has_no_room_begins_no_new_job(jobd, ask, monkeypatch):
+    jobd("map", "-d", "--job", "n", "echo {}", "a")
+    monkeypatch.setattr(tempfile, "TemporaryFile", partial(open, "/dev/full", "r+b"))
+    answer = jobd("map", "--job", "n", "--new", "echo {}", "a")
+    assert (answer.code, answer.out) == (5, "")
+    assert answer.err.startswith(f"error: {tempfile.gettempdir()}: disk full\n  hint: free some space, or set TMPDIR")
+    assert ask("show", "1")["key"] == "n"
 
 
 def test_a_paused_job_is_not_watched_for_ever(jobd):

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import pytest
+
+from jobd.errors import StoreBusy
 from jobd.store.duplicates import Names
 
 
@@ -18,3 +21,11 @@ def test_many_of_one_kind_cost_no_more_than_few():
         given = [names.give("x") for _ in range(5000)]
     assert len(set(given)) == 5000
     assert given[-1] == "x#5000"
+
+
+def test_a_full_disk_is_told_with_what_to_do():
+    with Names() as names:
+        names._connection.execute("pragma max_page_count=10")
+        with pytest.raises(StoreBusy, match=r"temporary files \(TMPDIR\): disk full") as full:
+            [names.give(f"a key that takes some room {number}") for number in range(5000)]
+    assert "TMPDIR" in full.value.hint
