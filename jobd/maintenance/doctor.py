@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import sqlite3
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -141,7 +142,9 @@ def _file(store: SqliteStore) -> Iterator[Check]:
             "partial",
             WARNING,
             f"a backup or a migration was killed before its copy was whole: {halves[0]}{more}",
-            "the same backup again removes what it left; or remove it",
+            f"rm {shlex.quote(halves[0])}"
+            if partial.of_migration(halves[0])
+            else "the same backup again removes what it left; or remove it",
         )
     log = store.wal_bytes()
     level = WARNING if log > _WAL_LIMIT else OK

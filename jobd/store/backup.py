@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from contextlib import closing
@@ -63,6 +64,12 @@ def _allow(path: str, target: str, *, force: bool) -> None:
     folder = os.path.dirname(target)  # noqa: PTH120 - names are text here
     if not os.path.isdir(folder):  # noqa: PTH112 - as above
         raise UsageError(f"there is no folder {folder}")
+    try:
+        os.lstat(target)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            # Its copy has a shorter name: it would be whole before this was found out.
+            raise UsageError(f"{target}: {error.strerror}", hint="a shorter name") from None
     if os.path.isdir(target):  # noqa: PTH112 - as above
         raise UsageError(f"{target} is a folder", hint="name the file that the backup shall be")
     beside = {path + suffix for suffix in ("", "-wal", "-shm", "-journal", ".lock", ".wake", ".rescue")}

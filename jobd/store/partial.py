@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import re
 import tempfile
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 # No name that others give: downloads end in ".partial", and what is called so here is removed.
 _SUFFIX: Final = ".jobd-partial"
 _MADE: Final = re.compile(rf"(.*)\.[a-z0-9_]{{8}}{re.escape(_SUFFIX)}", re.DOTALL)  # as mkstemp makes them
+_LONGEST: Final = 255 - len(".abcdefgh" + _SUFFIX) - len("-journal")  # bytes; what SQLite puts beside it has a name too
+_DATED: Final = re.compile(r".*\.schema-\d+-\d{8}T\d{6}Z(-\d+)?", re.DOTALL)
 _TRIES: Final = 100
 _PAUSE: Final = 0.01  # seconds between two of them
 
@@ -35,6 +38,7 @@ def begun(target: str) -> Iterator[str]:
         OSError: the folder cannot be written.
     """
     folder, name = os.path.split(target)
+    name = _stem(name)
     with _opened(folder) as descriptor:
         if _locked(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB):
             for path in _found(folder, name):
@@ -44,6 +48,21 @@ def begun(target: str) -> Iterator[str]:
         made, path = tempfile.mkstemp(prefix=f"{name}.", suffix=_SUFFIX, dir=folder)
         os.close(made)
         yield path
+
+
+def _stem(name: str) -> str:
+    """Return a name to which there is something to add, always the same for the same name."""
+    there = os.fsencode(name)
+    if len(there) <= _LONGEST:
+        return name
+    mark = hashlib.sha256(there).hexdigest()[:8]
+    return f"{there[: _LONGEST - len(mark) - 1].decode(errors='ignore')}.{mark}"
+
+
+def of_migration(path: str) -> bool:
+    """Say whether a copy was made by a migration: its name tells when, so no later one has it again."""
+    found = _MADE.fullmatch(os.path.basename(path))  # noqa: PTH119 - names are text here
+    return found is not None and _DATED.fullmatch(found[1]) is not None
 
 
 def left(folder: str) -> list[str]:

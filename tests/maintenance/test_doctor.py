@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sqlite3
 from pathlib import Path
 
@@ -206,8 +207,15 @@ def test_a_half_copy_beside_the_file_is_a_warning(store):
     half.touch()
     check = look(store)[1]["partial"]
     assert (check.level, str(half) in check.text) == ("warning", True)
+    assert "the same backup again" in check.hint
     half.unlink()
     assert "partial" not in look(store)[1]
+
+
+def test_a_half_copy_that_no_later_migration_removes_is_told_how_to(store):
+    half = Path(f"{store.path}.schema-0-20260101T000000Z.abcdefgh.jobd-partial")
+    half.touch()
+    assert look(store)[1]["partial"].hint == f"rm {shlex.quote(str(half))}"
 
 
 # -- mounts -----------------------------------------------------------------------------------------------------------

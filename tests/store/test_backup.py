@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import resource
 import shutil
 import signal
@@ -353,6 +354,30 @@ def test_what_was_left_of_another_target_and_what_is_no_half_copy_stay(full, tmp
         (tmp_path / name).touch()
     backup(full.path, str(tmp_path / "copy.db"))
     assert names(tmp_path) == {*others, "copy.db"}
+
+
+@pytest.mark.parametrize("name", ["c" * 255, "ü" * 127, "c" * 226, "c" * 225])
+def test_the_name_of_a_backup_may_be_as_long_as_any(full, tmp_path, name):
+    target, seen = str(tmp_path / name), set()
+
+    def killed(*_):
+        (made,) = names(tmp_path)
+        seen.add(re.sub(r"[a-z0-9_]{8}(\.jobd-partial)$", r"abcdefgh\1", made))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        backup(full.path, target, watch=killed)
+    (left,) = seen
+    for stranger in (left, "stranger.partial"):
+        (tmp_path / stranger).touch()
+    backup(full.path, target)
+    assert names(tmp_path) == {name, "stranger.partial"}
+
+
+def test_a_name_that_is_too_long_for_any_file_is_refused_before_the_copy(full, tmp_path):
+    with pytest.raises(UsageError, match="File name too long"):
+        backup(full.path, str(tmp_path / ("c" * 256)))
+    assert names(tmp_path) == set()
 
 
 def test_a_copy_that_is_being_made_is_nobodys_left_one(full, tmp_path):
