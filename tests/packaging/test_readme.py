@@ -1,6 +1,9 @@
 """The README's code runs, and says what there is."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -25,6 +28,27 @@ def test_the_python_of_the_readme_runs_as_it_stands(tmp_path, monkeypatch, capsy
     for block in blocks("python"):
         exec(compile(block, "README.md", "exec"), names)
     assert capsys.readouterr().out.splitlines()[0] == "completed 1 of 2"
+
+
+def test_the_commands_of_the_readme_run_one_after_the_other_as_they_stand(tmp_path):
+    """By who has nothing set: a file fails at first, and is mended before what failed runs again."""
+    (tmp_path / "tasks.py").write_text(blocks("python")[0])
+    (tmp_path / "a.txt").write_text("alpha")
+    (tmp_path / "b.txt").symlink_to("b")
+    program = tmp_path / "bin" / "jobd"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -m jobd "$@"\n')
+    program.chmod(0o700)
+    block = next(block for block in blocks("console") if "./tasks.py:checksum" in block)
+    *first, again = [line.removeprefix("$ ") for line in block.splitlines()]
+    script = [f"{line}\necho $? >> codes" for line in (*first, "echo beta > b", again)]
+    own = {"PATH": f"{program.parent}:{os.environ['PATH']}", "HOME": str(tmp_path / "home")}
+    said = subprocess.run(
+        ["sh", "-c", "\n".join(script)], cwd=tmp_path, env=own, capture_output=True, text=True, check=False
+    )
+    assert (tmp_path / "codes").read_text().split() == ["0", "1", "0", "0", "0", "0", "0", "0"], said
+    assert "FileNotFoundError" in said.stdout
+    assert not (tmp_path / "home").exists()
 
 
 def test_the_first_task_of_the_readme_has_at_most_fifteen_lines():
