@@ -9,12 +9,13 @@ from typing import Final
 import click
 
 from jobd.cli.demo_steps import CommandLine, job_key, report_digests, say, standard_library, typed, write_list
+from jobd.cli.verb import Shown
 
 TARGET: Final = "jobd.demo:checksum"
 SOME_FAILED: Final = 1
 
 
-@click.command(short_help="Checksum Python's own library as a first job.")
+@click.command(cls=Shown, short_help="Checksum Python's own library as a first job.", examples=("jobd demo --crash",))
 @click.option("--crash", is_flag=True, help="Kill the runner at about 40 %, go on, and show that nothing ran twice.")
 @click.option(
     "--dir",

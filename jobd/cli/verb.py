@@ -13,22 +13,29 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-class Verb(click.Command):
+class Shown(click.Command):
     """A command whose help ends with examples, as they are typed."""
 
     def __init__(self, *arguments: Any, examples: Sequence[str] = (), **settings: Any) -> None:
         super().__init__(*arguments, **settings)
         self.examples = examples
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
+        """Write the examples."""
+        write_lines(formatter, "Examples" if len(self.examples) > 1 else "Example", self.examples)
+
+
+class Verb(Shown):
+    """A command with the global options, for the database that they name."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
         global_options(self, hidden=True)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the verb. Whatever it comes to, what jobd logs is talk: escaped, and without tracebacks."""
         ctx.ensure_object(Session).log()
         return super().invoke(ctx)
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
-        """Write the examples."""
-        write_lines(formatter, "Examples" if len(self.examples) > 1 else "Example", self.examples)
 
 
 verb = partial(click.command, cls=Verb)
